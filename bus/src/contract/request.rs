@@ -1,0 +1,152 @@
+//! What people want done, and the record of its being done.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    OperationId, RequestId, Timestamp,
+    message::{Invalid, Message, check},
+};
+
+/// What somebody wants done to a thing. The subject says to which.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// This request; also what JetStream deduplicates on.
+    pub request_id: RequestId,
+    /// The operation that will carry it out, named by the asker, so that it can be followed from the start.
+    pub operation_id: OperationId,
+    /// The kind of thing, such as `pod`.
+    pub kind: String,
+    /// The thing's id.
+    pub target_id: String,
+    /// What to do, such as `create`.
+    pub verb: String,
+    /// Who asks.
+    pub requested_by: String,
+    /// When.
+    pub requested_at: Timestamp,
+    /// When the asker no longer wants it.
+    pub deadline_at: Option<Timestamp>,
+    /// What the verb needs to know.
+    pub parameters: serde_json::Value,
+}
+
+impl Message for Request {
+    const NAME: &'static str = "request";
+    const MAX_BYTES: usize = 256 * 1024;
+
+    fn check(&self) -> Result<(), Invalid> {
+        check::token("kind", &self.kind)?;
+        check::token("target_id", &self.target_id)?;
+        check::token("verb", &self.verb)?;
+        check::text("requested_by", &self.requested_by, 255)?;
+        check::json("parameters", &self.parameters, Self::MAX_BYTES)
+    }
+}
+
+/// A request's row is in the database. Source: ingest, after the commit; in no stream, for whoever waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestCommitted {
+    /// The request.
+    pub request_id: RequestId,
+    /// The operation that carries it out.
+    pub operation_id: OperationId,
+    /// The request's sequence in its stream.
+    pub stream_sequence: u64,
+}
+
+impl Message for RequestCommitted {
+    const NAME: &'static str = "request_committed";
+    const MAX_BYTES: usize = 4096;
+
+    fn check(&self) -> Result<(), Invalid> {
+        check::count("stream_sequence", self.stream_sequence)
+    }
+}
+
+/// How far an operation, or a step of it, is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// Waits for its turn or for room.
+    Waiting,
+    /// Under way.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Ended without its effect.
+    Failed,
+    /// Ended because somebody said so.
+    Cancelled,
+}
+
+impl Progress {
+    /// As on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The record of one request being carried out. Published whole with each change, so that the newest one tells all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// This operation.
+    pub operation_id: OperationId,
+    /// The request that it carries out.
+    pub request_id: RequestId,
+    /// The kind of thing that it works on.
+    pub kind: String,
+    /// The thing's id.
+    pub target_id: String,
+    /// What is done.
+    pub verb: String,
+    /// How far it is.
+    pub progress: Progress,
+    /// Why it waits, failed or was cancelled, in words that people understand.
+    pub cause: Option<String>,
+    /// When it was taken up.
+    pub started_at: Timestamp,
+    /// When it must have ended.
+    pub deadline_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Its steps, in order.
+    pub steps: Vec<OperationStep>,
+}
+
+/// A step of an operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OperationStep {
+    /// Its label, such as `create_network`.
+    pub label: String,
+    /// How far it is.
+    pub progress: Progress,
+    /// What went wrong.
+    pub cause: Option<String>,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Message for Operation {
+    const NAME: &'static str = "operation";
+    const MAX_BYTES: usize = 64 * 1024;
+
+    fn check(&self) -> Result<(), Invalid> {
+        check::token("kind", &self.kind)?;
+        check::token("target_id", &self.target_id)?;
+        check::token("verb", &self.verb)?;
+        check::text("cause", self.cause.as_deref().unwrap_or_default(), 4096)?;
+        check::length("steps", self.steps.len(), 256)?;
+        self.steps.iter().try_for_each(|step| {
+            check::token("steps.label", &step.label)?;
+            check::text("steps.cause", step.cause.as_deref().unwrap_or_default(), 4096)
+        })
+    }
+}

@@ -1,0 +1,6 @@
+#![doc = include_str!("../README.md")]
+
+pub mod client;
+pub mod contract;
+pub mod service;
+pub mod settings;

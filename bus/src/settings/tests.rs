@@ -1,0 +1,84 @@
+use super::*;
+use serde::Deserialize;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    bus: BusSettings,
+    log: LogSettings,
+    database: DatabaseSettings,
+}
+
+impl Settings for Example {
+    const DEFAULTS: &'static [&'static str] = &[BUS_DEFAULTS, LOG_DEFAULTS, DATABASE_DEFAULTS];
+
+    fn faults(&self) -> Vec<String> {
+        [self.bus.faults(), self.database.faults()].concat()
+    }
+}
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn defaults_alone_are_valid_and_name_every_field() {
+    let settings: Example = load(None, []).unwrap();
+    let printed: toml::Table = print(&settings).unwrap().parse().unwrap();
+    let documented: toml::Table = Example::DEFAULTS.concat().parse().unwrap();
+    for (section, keys) in &printed {
+        let keys: Vec<_> = keys.as_table().unwrap().keys().collect();
+        let mut documented: Vec<_> = documented[section].as_table().unwrap().keys().collect();
+        documented.sort();
+        let mut keys = keys.clone();
+        keys.sort();
+        assert_eq!(keys, documented, "[{section}]");
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let file = file("[bus]\nreplicas = 3\nuser = \"from file\"\n[ingest]\nsomebody = \"else's\"\n");
+    let settings: Example =
+        load(Some(file.path()), environment(&[("PINACLE__BUS__USER", "from environment"), ("HOME", "/")])).unwrap();
+    assert_eq!((settings.bus.replicas, settings.bus.user.as_str()), (3, "from environment"));
+    assert_eq!(settings.log.filter, "info");
+}
+
+#[test]
+fn all_faults_are_reported_at_once() {
+    let file = file("[bus]\nreplicas = 2\nurll = \"x\"\n[nonsense]\na = 1\n[database]\nmax_connections = \"many\"\n");
+    let error = load::<Example>(Some(file.path()), environment(&[("PINACLE__LOG__FORMAT", "xml")])).unwrap_err();
+    let text = error.to_string();
+    for part in ["bus.replicas", "urll", "nonsense", "database.max_connections", "PINACLE__LOG__FORMAT"] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    assert_eq!(error.faults.len(), 5, "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_clear_fault() {
+    let error = load::<Example>(Some(Path::new("/nonexistent.toml")), []).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent.toml"), "{error}");
+    let broken = file("[bus\n");
+    assert!(load::<Example>(Some(broken.path()), []).is_err());
+}
+
+#[test]
+fn secrets_are_read_from_files_and_never_printed() {
+    let secret = file("hunter2\n");
+    let settings: Example =
+        load(None, environment(&[("PINACLE__BUS__PASSWORD", &format!("file:{}", secret.path().display()))])).unwrap();
+    assert_eq!(settings.bus.password.expose(), "hunter2");
+    let shown = format!("{}{settings:?}", print(&settings).unwrap());
+    assert!(!shown.contains("hunter2") && shown.contains("[redacted]"), "{shown}");
+
+    let missing = load::<Example>(None, environment(&[("PINACLE__BUS__PASSWORD", "file:/nonexistent")])).unwrap_err();
+    assert!(missing.to_string().contains("/nonexistent"), "{missing}");
+}
