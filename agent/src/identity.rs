@@ -1,0 +1,140 @@
+//! Who this host is, over restarts: an id in the state directory, which belongs to one agent at a time.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use pinacle_bus::contract::HostId;
+
+/// The state directory, held for this process alone until it is dropped.
+#[derive(Debug)]
+pub struct Identity {
+    /// The host's id.
+    pub host_id: HostId,
+    /// Kept for its lock, which the system lifts when the process ends, however it ends.
+    _lock: File,
+}
+
+/// Why the agent has no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The directory or a file in it cannot be used.
+    #[error("cannot use {} (agent.state_dir)", .path.display())]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another agent has it.
+    #[error("another agent runs with {} (agent.state_dir); stop it or give this one a directory of its own", .path.display())]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file with the id holds something else.
+    #[error("{} holds no host id; restore it, or remove it to become a new host", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: pinacle_bus::contract::InvalidId,
+    },
+}
+
+impl Identity {
+    /// Takes the directory for this process, and reads the host's id from it, or makes one at the first start.
+    ///
+    /// # Errors
+    /// See [`IdentityError`].
+    pub fn take(directory: &Path) -> Result<Self, IdentityError> {
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| IdentityError::Unusable { path, source }
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable(directory))?;
+        let path = directory.join("agent.lock");
+        let lock = private().open(&path).map_err(unusable(&path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(IdentityError::Taken { path: directory.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(IdentityError::Unusable { path, source }),
+        }
+        let path = directory.join("host_id");
+        let host_id = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|source| IdentityError::Damaged { path, source })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let host_id = HostId::new();
+                write_whole(&path, format!("{host_id}\n").as_bytes()).map_err(unusable(&path))?;
+                host_id
+            }
+            Err(source) => return Err(IdentityError::Unusable { path, source }),
+        };
+        Ok(Self { host_id, _lock: lock })
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+}
+
+/// Writes a file so that it is there whole or not at all, whenever the power goes.
+///
+/// # Errors
+/// What the system says; a file of that name is then as it was.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    let written = (|| {
+        let mut file = private().open(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)?;
+        // The new name lives in the directory, which is a file of its own.
+        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    })();
+    if written.is_err() {
+        // A full disk shall not stay full for our sake; that it is gone already is as good.
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_second_start_finds_the_same_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let first = Identity::take(&path).unwrap().host_id;
+        assert_eq!(Identity::take(&path).unwrap().host_id, first);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn two_agents_cannot_share_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Identity::take(directory.path()).unwrap();
+        assert!(matches!(Identity::take(directory.path()), Err(IdentityError::Taken { .. })));
+        drop(first);
+        assert!(Identity::take(directory.path()).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_id_is_never_replaced_silently() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("host_id"), "host_short").unwrap();
+        assert!(matches!(Identity::take(directory.path()), Err(IdentityError::Damaged { .. })));
+        assert_eq!(fs::read_to_string(directory.path().join("host_id")).unwrap(), "host_short");
+    }
+}

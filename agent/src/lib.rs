@@ -1,0 +1,96 @@
+#![doc = include_str!("../README.md")]
+
+mod cgroup;
+mod commands;
+mod delivery;
+mod docker;
+mod heartbeat;
+mod identity;
+mod inventory;
+mod procfs;
+mod reading;
+mod sample;
+mod settings;
+mod spool;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use parking_lot::Mutex;
+use pinacle_bus::service::{Context, OnFailure};
+use tokio::sync::{Notify, mpsc, watch};
+
+pub use settings::{AgentProgram, AgentSettings};
+
+use crate::{
+    commands::Commands,
+    delivery::{Delivery, Wishes},
+    docker::{measure_disks, watch_docker},
+    heartbeat::Heart,
+    identity::Identity,
+    inventory::{Inspector, InventoryTask},
+    sample::{Roots, Sampler},
+    spool::Spool,
+};
+
+/// The agent's release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Starts the agent's tasks and returns.
+///
+/// # Errors
+/// When the state directory cannot be used, or another agent has it; when the settings lead to no connection.
+pub async fn start(context: Context, program: AgentProgram) -> anyhow::Result<()> {
+    let settings = program.agent;
+    let identity = Identity::take(&settings.state_dir)?;
+    let host_id = identity.host_id;
+    tracing::info!(%host_id, state_dir = %settings.state_dir.display(), "this host");
+    let spool = Spool::open(&settings.state_dir.join("spool"), settings.spool_max_bytes).context("open the spool")?;
+    let bus = context.connect_bus(&program.bus, &format!("agent {host_id}")).await?;
+    let roots = Roots::new(&settings);
+    let supervisor = &context.supervisor;
+    let shutdown = &context.shutdown;
+
+    let (view_writer, view) = docker::channel();
+    let socket = settings.docker_socket.clone();
+    supervisor.spawn("docker", OnFailure::Restart, {
+        let shutdown = shutdown.clone();
+        move || watch_docker(socket.clone(), view_writer.clone(), shutdown.clone())
+    });
+    if settings.disk_interval_seconds > 0 {
+        let (view, shutdown) = (view.clone(), shutdown.clone());
+        let interval = Duration::from_secs(settings.disk_interval_seconds);
+        supervisor
+            .spawn("disk sizes", OnFailure::Restart, move || measure_disks(interval, view.clone(), shutdown.clone()));
+    }
+
+    let heart = Heart { host_id, bus: bus.clone(), view: view.clone(), proc: settings.proc_dir.clone() };
+    supervisor.spawn_once("heartbeat", heart.beat(shutdown.clone()));
+
+    let delivery = Delivery {
+        identity: Arc::new(identity),
+        bus: bus.clone(),
+        spool: Arc::new(Mutex::new(spool)),
+        spooled: Arc::new(Notify::new()),
+    };
+    let (interval_writer, interval) = watch::channel(settings.interval());
+    let (sample_now, now) = mpsc::channel(4);
+    supervisor.spawn("spool", OnFailure::Restart, {
+        let (delivery, shutdown) = (delivery.clone(), shutdown.clone());
+        move || delivery.clone().drain_spool(shutdown.clone())
+    });
+    let sampler = Sampler::new(host_id, &roots);
+    supervisor
+        .spawn_once("samples", delivery.sample(sampler, view.clone(), Wishes { interval, now }, shutdown.clone()));
+
+    let (inventory_now, wanted) = mpsc::channel(4);
+    let inspector = Inspector::new(host_id, &settings);
+    let task = InventoryTask { bus: bus.clone(), inspector: Arc::new(inspector), view: view.clone(), wanted };
+    supervisor.spawn_once("inventory", task.run(shutdown.clone()));
+
+    let commands = Commands::new(host_id, view, sample_now, inventory_now, interval_writer);
+    let shutdown = shutdown.clone();
+    supervisor.spawn("commands", OnFailure::Restart, move || commands.clone().answer(bus.clone(), shutdown.clone()));
+
+    Ok(())
+}
