@@ -1,0 +1,115 @@
+#![doc = include_str!("../README.md")]
+
+pub mod admission;
+pub mod announcement;
+pub mod fleet;
+pub mod follow;
+pub mod liveness;
+pub mod names;
+pub mod notice;
+pub mod registry;
+pub mod settings;
+
+#[cfg(test)]
+mod sample;
+
+use std::{sync::Arc, time::Duration};
+
+use pinacle_bus::{
+    client::Bus,
+    service::{Context, OnFailure},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{admission::Admission, follow::Follow, names::Names, registry::Registry, settings::OrchestratorSettings};
+
+/// The name of the service's connection to the bus.
+pub const CONNECTION_NAME: &str = "pinacle-orchestrator";
+
+const PATIENCE_WITH_TOPOLOGY: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Starts the orchestrator's tasks and returns.
+///
+/// # Errors
+/// When the settings cannot lead to a connection to the bus. That NATS is away is none: it waits.
+pub async fn start(context: Context, settings: OrchestratorSettings) -> anyhow::Result<()> {
+    let condition = context.readiness.condition("host records", "they are not read yet");
+    let bus = context.connect_bus(&settings.bus, CONNECTION_NAME).await?;
+    let registry = open(&bus).await;
+    let names = Names::default();
+    let known = Arc::new(watch::Sender::new(false));
+
+    let (topology_bus, shutdown) = (bus.clone(), context.shutdown.clone());
+    context
+        .supervisor
+        .spawn("topology", OnFailure::Restart, move || keep_topology(topology_bus.clone(), shutdown.clone()));
+
+    let follow = Follow {
+        bus: bus.clone(),
+        registry: registry.clone(),
+        names: names.clone(),
+        patience: settings.orchestrator.patience(),
+        changes_at_once: settings.orchestrator.changes_at_once,
+        condition,
+        known: known.clone(),
+        shutdown: context.shutdown.clone(),
+    };
+    context.supervisor.spawn("liveness", OnFailure::Restart, move || follow.clone().run());
+
+    let most_at_once = settings.orchestrator.inventories_at_once;
+    let shutdown = context.shutdown.clone();
+    context.supervisor.spawn("admission", OnFailure::Restart, move || {
+        let admission = Admission::new(registry.clone(), names.clone());
+        let (bus, shutdown, mut known) = (bus.clone(), shutdown.clone(), known.subscribe());
+        async move {
+            // Names that are taken must be known before another is given.
+            tokio::select! {
+                // cancel-safe: a watch keeps its value.
+                told = known.wait_for(|known| *known) => drop(told?),
+                // cancel-safe: only observed.
+                () = shutdown.cancelled() => return Ok(()),
+            }
+            admission.run(&bus, most_at_once, shutdown).await;
+            Ok(())
+        }
+    });
+    Ok(())
+}
+
+/// Waits until the bus holds what the orchestrator works on, for as long as that takes.
+async fn open(bus: &Bus) -> Registry {
+    loop {
+        let opened = match bus.await_topology(PATIENCE_WITH_TOPOLOGY).await {
+            Ok(()) => Registry::open(bus).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(registry) => return registry,
+            Err(error) => warn!(%error, "the bus is not as it must be; trying again"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Applies the topology after each reconnect: a server that restarted has forgotten its streams in memory.
+async fn keep_topology(bus: Bus, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut connection = bus.connection();
+    let mut applied = connection.borrow_and_update().connects;
+    loop {
+        let state = *connection.borrow_and_update();
+        if state.connected && state.connects != applied {
+            bus.await_topology(PATIENCE_WITH_TOPOLOGY).await?;
+            info!("applied the bus's topology after a reconnect");
+            applied = state.connects;
+        }
+        tokio::select! {
+            // cancel-safe: a watch keeps its value.
+            changed = connection.changed() => changed?,
+            // cancel-safe: only observed.
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}
