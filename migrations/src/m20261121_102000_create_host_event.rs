@@ -1,0 +1,36 @@
+//! What happened to hosts.
+
+use sea_orm_migration::prelude::*;
+
+const UP: &str = "
+CREATE TABLE host_event (
+    event_id text COLLATE \"C\" NOT NULL,
+    host_id text COLLATE \"C\" NOT NULL,
+    at timestamptz NOT NULL,
+    what text NOT NULL,
+    message text NOT NULL,
+    detail jsonb NOT NULL,
+    stream_sequence bigint NOT NULL,
+    PRIMARY KEY (event_id)
+);
+CREATE INDEX host_event_sequence ON host_event (stream_sequence);
+CREATE INDEX host_event_host ON host_event (host_id, stream_sequence);
+CREATE INDEX host_event_at ON host_event (at)
+";
+
+const DOWN: &str = "DROP TABLE host_event";
+
+/// See the module.
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(UP).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
+    }
+}

@@ -1,0 +1,35 @@
+//! `pod_metrics`.
+
+use chrono::{DateTime, Utc};
+use sea_orm::entity::prelude::*;
+use serde::Serialize;
+
+/// A sample of a pod.
+#[expect(missing_docs, reason = "each column means what the field of that name means in the bus's contract")]
+#[derive(Debug, Clone, PartialEq, Serialize, DeriveEntityModel)]
+#[sea_orm(table_name = "pod_metrics")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub pod_id: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub time: DateTime<Utc>,
+    pub cpu_percent: f64,
+    pub memory_bytes: i64,
+    pub memory_limit_bytes: Option<i64>,
+    pub disk_bytes: Option<i64>,
+    pub network_rx_bytes: i64,
+    pub network_tx_bytes: i64,
+    pub block_read_bytes: i64,
+    pub block_write_bytes: i64,
+    pub pids: i64,
+    pub throttled_ms: i64,
+    pub oom_kills: i64,
+    pub stream_sequence: i64,
+    pub host_id: String,
+}
+
+/// None: the tables are joined where a query says so.
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

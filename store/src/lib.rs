@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+
+mod database;
+mod entity;
+mod error;
+pub mod metrics;
+mod page;
+mod partition;
+mod projection;
+mod query;
+mod retention;
+mod rollup;
+pub mod schema;
+mod scope;
+
+pub use database::{Database, Timeouts};
+pub use entity::{
+    dead_letter::Model as DeadLetterRow, exec_log::Model as ExecRow, host::Model as HostRow,
+    host_event::Model as HostEventRow, host_metrics::Model as HostSampleRow, operation::Model as OperationRow,
+    operation_step::Model as OperationStepRow, pod::Model as PodRow, pod_event::Model as PodEventRow,
+    pod_metrics::Model as PodSampleRow, request::Model as RequestRow,
+};
+pub use error::{StoreError, StoreErrorKind};
+pub use metrics::{
+    HostMetricRow, HostPoint, MetricsBatch, MetricsWriter, PodMetricRow, PodPoint, Resolution, Series, SeriesQuery,
+    Written,
+};
+pub use page::{Cursor, Direction, Page, PageRequest};
+pub use partition::{Partition, Partitioned, PartitionsChanged};
+pub use projection::{Applied, Mark, Replaced};
+pub use query::{EventFilter, EventRow, HostFilter, PodFilter};
+pub use retention::Expiring;
+pub use rollup::RollupDone;
+pub use scope::Scope;

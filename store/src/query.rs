@@ -1,0 +1,32 @@
+//! What people read. Every finder takes a [`Scope`](crate::Scope) and puts it into its condition.
+
+mod dead_letter;
+mod event;
+mod host;
+mod operation;
+mod pod;
+mod sample;
+
+pub use event::{EventFilter, EventRow};
+pub use host::HostFilter;
+pub use pod::PodFilter;
+
+use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Value};
+
+use crate::{Direction, PageRequest};
+
+/// The part of `select` that the page wants, by `key`, which orders the list and is unique.
+fn keyset<E: EntityTrait, K: Into<Value>>(
+    select: Select<E>,
+    page: &PageRequest,
+    key: E::Column,
+    after: Option<K>,
+) -> Select<E> {
+    let (select, order) = match (page.direction, after) {
+        (Direction::Forward, Some(after)) => (select.filter(key.gt(after)), Order::Asc),
+        (Direction::Forward, None) => (select, Order::Asc),
+        (Direction::Backward, Some(after)) => (select.filter(key.lt(after)), Order::Desc),
+        (Direction::Backward, None) => (select, Order::Desc),
+    };
+    select.order_by(key, order).limit(page.fetch())
+}

@@ -1,0 +1,84 @@
+//! The tables as the entities have them, for the test that compares them with the migrated schema.
+
+use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, sea_query::ColumnType};
+
+use crate::entity::{
+    dead_letter, exec_log, host, host_event, host_metrics, host_metrics_1h, host_metrics_1m, operation, operation_step,
+    pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, request, rollup_pending, rollup_pending_hour,
+};
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Its columns, in the order of the entity.
+    pub columns: Vec<TableColumn>,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, as Postgres's catalogue spells it.
+    pub data_type: String,
+    /// Whether it may be null.
+    pub nullable: bool,
+    /// Whether it belongs to the primary key.
+    pub key: bool,
+}
+
+/// Every table that has an entity.
+pub fn tables() -> Vec<Table> {
+    vec![
+        table::<dead_letter::Entity>(),
+        table::<exec_log::Entity>(),
+        table::<host::Entity>(),
+        table::<host_event::Entity>(),
+        table::<host_metrics::Entity>(),
+        table::<host_metrics_1h::Entity>(),
+        table::<host_metrics_1m::Entity>(),
+        table::<operation::Entity>(),
+        table::<operation_step::Entity>(),
+        table::<pod::Entity>(),
+        table::<pod_event::Entity>(),
+        table::<pod_metrics::Entity>(),
+        table::<pod_metrics_1h::Entity>(),
+        table::<pod_metrics_1m::Entity>(),
+        table::<request::Entity>(),
+        table::<rollup_pending::Entity>(),
+        table::<rollup_pending_hour::Entity>(),
+    ]
+}
+
+fn table<E: EntityTrait>() -> Table {
+    let keys: Vec<String> = E::PrimaryKey::iter().map(|key| key.as_str().to_owned()).collect();
+    let columns = E::Column::iter().map(|column| {
+        let name = column.as_str().to_owned();
+        let definition = column.def();
+        TableColumn {
+            data_type: type_name(definition.get_column_type()),
+            nullable: definition.is_null(),
+            key: keys.contains(&name),
+            name,
+        }
+    });
+    Table { name: E::default().table_name().to_owned(), columns: columns.collect() }
+}
+
+fn type_name(column_type: &ColumnType) -> String {
+    match column_type {
+        ColumnType::Text | ColumnType::String(_) => "text".into(),
+        ColumnType::BigInteger => "bigint".into(),
+        ColumnType::Integer => "integer".into(),
+        ColumnType::Double => "double precision".into(),
+        ColumnType::Float => "real".into(),
+        ColumnType::Boolean => "boolean".into(),
+        ColumnType::TimestampWithTimeZone => "timestamp with time zone".into(),
+        ColumnType::JsonBinary => "jsonb".into(),
+        ColumnType::Blob | ColumnType::VarBinary(_) => "bytea".into(),
+        ColumnType::Array(element) => format!("{}[]", type_name(element)),
+        other => format!("{other:?}"),
+    }
+}
