@@ -1,0 +1,127 @@
+//! The HTTP API, version 1, and its description.
+
+mod commands;
+mod dead_letters;
+mod events;
+mod hosts;
+mod live;
+mod logs;
+mod metrics;
+mod openapi;
+mod page;
+mod pods;
+pub mod schema;
+mod version;
+pub mod view;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::DefaultBodyLimit,
+    middleware::from_fn_with_state,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use pinacle_store::Database;
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::{
+    identity::{self, Tokens},
+    live::Live,
+    problem::{Code, Problem},
+    request::{self, Limits},
+};
+
+/// What handlers work with.
+pub struct App {
+    /// The live state and the bus.
+    pub live: Arc<Live>,
+    /// The history.
+    pub database: Database,
+}
+
+impl App {
+    /// The live state, once it has arrived.
+    fn fleet(&self) -> Result<&crate::live::fleet::Fleet, Problem> {
+        if self.live.primed.is_complete() {
+            Ok(&self.live.fleet)
+        } else {
+            Err(Problem::new(Code::NotReady, Code::NotReady.explanation()))
+        }
+    }
+}
+
+type Shared = axum::extract::State<Arc<App>>;
+
+/// Everything below `/api/v1`. A route that is not registered here is neither served nor documented.
+fn v1() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(version::version))
+        .routes(routes!(hosts::list))
+        .routes(routes!(hosts::one))
+        .routes(routes!(metrics::host))
+        .routes(routes!(events::host))
+        .routes(routes!(commands::ping))
+        .routes(routes!(commands::version))
+        .routes(routes!(commands::sample))
+        .routes(routes!(commands::inventory))
+        .routes(routes!(commands::set_interval))
+        .routes(routes!(pods::list))
+        .routes(routes!(pods::one))
+        .routes(routes!(metrics::pod))
+        .routes(routes!(events::pod))
+        .routes(routes!(logs::pod))
+        .routes(routes!(events::list))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::one, dead_letters::drop))
+        .routes(routes!(dead_letters::resend))
+        .routes(routes!(live::live))
+}
+
+/// The OpenAPI document, as at `/api/openapi.json`.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, document) = OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", v1()).split_for_parts();
+    openapi::complete(document)
+}
+
+/// The whole router.
+pub fn router(app: Arc<App>, tokens: Tokens) -> Router {
+    let settings = &app.live.settings;
+    let limits = Limits::new(settings);
+    let body_limit = DefaultBodyLimit::max(settings.body_limit_bytes);
+    // The identity comes before the routing, so that nobody learns without one what exists.
+    let v1: Router<Arc<App>> = v1().fallback(not_found).layer(from_fn_with_state(tokens, identity::require)).into();
+    let document = Arc::new(document());
+    let page = SwaggerUi::new("/api/docs")
+        .config(utoipa_swagger_ui::Config::from("/api/openapi.json").validator_url("none").with_credentials(false));
+    Router::new()
+        .nest("/api/v1", v1)
+        .route("/api/openapi.json", get(move || std::future::ready(Json(document.clone()))))
+        .merge(Router::from(page))
+        .fallback(not_found)
+        .layer(body_limit)
+        .layer(CatchPanicLayer::custom(Problem::for_panic))
+        .layer(from_fn_with_state(limits, request::accompany))
+        .with_state(app)
+}
+
+async fn not_found() -> Problem {
+    Problem::for_status(axum::http::StatusCode::NOT_FOUND)
+}
+
+/// A JSON response out of what is borrowed from the live state.
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => json_bytes(body.into()),
+        Err(error) => Problem::internal(Code::Internal, "write a response", &error).into_response(),
+    }
+}
+
+/// A JSON response that is written already.
+fn json_bytes(body: bytes::Bytes) -> Response {
+    ([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response()
+}

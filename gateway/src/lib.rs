@@ -1,0 +1,97 @@
+#![doc = include_str!("../README.md")]
+
+pub mod api;
+mod connection;
+mod extract;
+pub mod identity;
+pub mod live;
+pub mod problem;
+mod request;
+pub mod settings;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::serve::Listener;
+use pinacle_bus::service::{Context, OnFailure};
+use pinacle_store::{Database, Timeouts};
+use tracing::{info, warn};
+
+use crate::{
+    api::App,
+    connection::Guarded,
+    identity::Tokens,
+    live::{Live, feed},
+    settings::{DEVELOPMENT_TOKEN, Gateway, GatewaySettings},
+};
+
+/// A connection on which nothing moves for so long is closed, unless something of ours takes longer.
+const IDLE: Duration = Duration::from_secs(75);
+/// How long one attempt to apply the bus's topology goes on before it counts as failed.
+const TOPOLOGY: Duration = Duration::from_secs(30);
+
+/// Starts the gateway's tasks and returns.
+///
+/// # Errors
+/// When the address is taken, or the settings cannot be used. That NATS or Postgres is away is none.
+pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Result<()> {
+    // First of all: a service whose conditions are not known yet looks ready.
+    let arrived = context.readiness.condition("live", "the live state has not arrived yet");
+    let tokens = tokens(&settings.gateway)?;
+    let listener = listen(&settings.gateway)?;
+    let bus = context.connect_bus(&settings.bus, "gateway").await?;
+    let database = Database::connect(
+        settings.database.url.expose(),
+        settings.database.max_connections,
+        Timeouts { statement: Duration::from_millis(settings.database.statement_timeout_ms), ..Timeouts::default() },
+    )
+    .context("read database.url")?;
+
+    let topology = bus.clone();
+    let stop = context.shutdown.clone();
+    context.supervisor.spawn("topology", OnFailure::Restart, move || {
+        let (bus, stop) = (topology.clone(), stop.clone());
+        async move {
+            match stop.run_until_cancelled(bus.await_topology(TOPOLOGY)).await {
+                Some(applied) => applied.context("apply the bus's topology"),
+                None => Ok(()),
+            }
+        }
+    });
+    let live = Arc::new(Live::new(bus, settings.gateway, context.shutdown.clone()));
+    feed::start(&context.supervisor, &live, arrived);
+
+    let router = api::router(Arc::new(App { live: live.clone(), database: database.clone() }), tokens);
+    let shutdown = context.shutdown.clone();
+    context.supervisor.spawn_once("http", async move {
+        axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await.context("serve HTTP")?;
+        // WebSockets are no requests any more: their farewells are waited for here.
+        live.sessions.close();
+        live.sessions.wait().await;
+        database.close().await;
+        Ok(())
+    });
+    Ok(())
+}
+
+fn tokens(settings: &Gateway) -> anyhow::Result<Tokens> {
+    if !settings.admin_token.is_empty() {
+        return Ok(Tokens::new(settings.admin_token.expose()));
+    }
+    // Only reached with --dev: otherwise a missing token is a fault of the settings.
+    let loopback = settings.listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
+    anyhow::ensure!(loopback, "with no gateway.admin_token, gateway.listen must be a loopback address");
+    warn!("development mode: anybody on this machine is admin, with the token of the documentation");
+    Ok(Tokens::new(DEVELOPMENT_TOKEN))
+}
+
+fn listen(settings: &Gateway) -> anyhow::Result<Guarded> {
+    let address: SocketAddr = settings.listen.parse().context("read gateway.listen")?;
+    let idle = IDLE
+        .max(Duration::from_millis(settings.live_ping_ms) * 3)
+        .max(settings.request_timeout() + Duration::from_secs(15));
+    let listener = Guarded::bind(address, settings.max_connections, idle)
+        .with_context(|| format!("listen on {address} (gateway.listen); is it taken?"))?;
+    info!(address = %listener.local_addr()?, "the gateway listens");
+    Ok(listener)
+}

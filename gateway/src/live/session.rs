@@ -1,0 +1,378 @@
+//! One WebSocket. It keeps, for each topic, nothing but the version that its client has seen; what changed since is taken
+//! from the shared state when the client can take it. So a slow client costs no memory, and sees the newest state.
+
+mod frame;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use bytes::Bytes;
+use pinacle_bus::contract::{HostId, PodId};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+use tracing::debug;
+
+use frame::{Seen, all, one};
+
+use super::{
+    Live, Place,
+    catch_up::{self, Step},
+    events::{LiveEvent, Taken},
+    fleet::{HostLive, PodLive},
+    protocol::{ClientMessage, Items, ServerMessage, Topic},
+};
+use crate::{
+    identity::Identity,
+    problem::{Code, Problem},
+};
+
+/// Events taken from the log at once.
+const FRAME_EVENTS: usize = 256;
+/// Messages a second from one client; a person's page sends a few a minute.
+const MOST_MESSAGES: u32 = 100;
+/// How long the other side may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a WebSocket ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client left, or its connection broke.
+    Gone,
+    /// The gateway stops: the client should come back, to another copy or to this one's successor.
+    Shutdown,
+    /// The client took nothing for too long.
+    TooSlow,
+    /// Nothing came from the client for too long.
+    Silent,
+    /// The client said too much.
+    TooLoud,
+}
+
+struct Session {
+    socket: WebSocket,
+    live: Arc<Live>,
+    identity: Identity,
+    topics: BTreeMap<Topic, Seen>,
+    /// The next event's sequence, while events are followed.
+    events: Option<u64>,
+    catching_up: Option<CatchingUp>,
+    dirty: bool,
+    events_wait: bool,
+    next_push: Instant,
+    heard: Instant,
+    budget: (Instant, u32),
+}
+
+/// The task that reads the stream for this client. Dropping it ends the task.
+struct CatchingUp {
+    steps: mpsc::Receiver<Step>,
+    _task: JoinSet<()>,
+}
+
+/// Serves a WebSocket until it ends.
+pub async fn run(socket: WebSocket, live: Arc<Live>, identity: Identity, _place: Place) {
+    let now = Instant::now();
+    let mut session = Session {
+        socket,
+        live,
+        identity,
+        topics: BTreeMap::new(),
+        events: None,
+        catching_up: None,
+        dirty: false,
+        events_wait: false,
+        next_push: now,
+        heard: now,
+        budget: (now, 0),
+    };
+    let end = match session.serve().await {
+        Err(end) => end,
+        Ok(never) => match never {},
+    };
+    let reason = match end {
+        End::Gone => "gone",
+        End::Shutdown => "shutdown",
+        End::TooSlow => "too_slow",
+        End::Silent => "silent",
+        End::TooLoud => "too_loud",
+    };
+    metrics::counter!("pinacle_gateway_live_closed_total", "reason" => reason).increment(1);
+    debug!(identity = session.identity.name(), reason, "a WebSocket ended");
+    match end {
+        End::Shutdown => session.close(close_code::AWAY, "the gateway stops; connect again").await,
+        End::TooLoud => session.close(close_code::POLICY, "too many messages a second").await,
+        // Whoever takes or says nothing would not hear it.
+        End::Gone | End::TooSlow | End::Silent => {}
+    }
+}
+
+impl Session {
+    async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+        let shutdown = self.live.shutdown.clone();
+        let mut hosts = self.live.fleet.hosts.newest();
+        let mut pods = self.live.fleet.pods.newest();
+        let mut events = self.live.events.follow();
+        let mut ping = self.ping_timer();
+        loop {
+            tokio::select! {
+                // cancel-safe: only observed.
+                () = shutdown.cancelled() => return Err(End::Shutdown),
+                // cancel-safe: the socket keeps a frame that is half read.
+                message = self.socket.recv() => self.hear(message).await?,
+                // cancel-safe: a timer.
+                _ = ping.tick() => self.ping().await?,
+                // cancel-safe: a watch keeps its value. A sender that is gone cannot be: the fleet is ours.
+                _ = hosts.changed(), if self.follows(|topic| matches!(topic, Topic::Hosts | Topic::Host(_))) => {
+                    self.dirty = true;
+                }
+                // cancel-safe: as above.
+                _ = pods.changed(), if self.follows(|topic| matches!(topic, Topic::Pods | Topic::Pod(_))) => {
+                    self.dirty = true;
+                }
+                // cancel-safe: as above.
+                _ = events.changed(), if self.events.is_some() => self.events_wait = true,
+                // cancel-safe: a channel keeps what was not received.
+                step = next_step(&mut self.catching_up) => self.step(step).await?,
+                // cancel-safe: a timer.
+                () = sleep_until(self.next_push), if self.dirty => self.push_state().await?,
+                // cancel-safe: nothing is awaited.
+                () = std::future::ready(()), if self.events_wait && self.catching_up.is_none() => {
+                    self.push_events().await?;
+                }
+            }
+        }
+    }
+
+    fn ping_timer(&self) -> Interval {
+        let mut timer = interval(Duration::from_millis(self.live.settings.live_ping_ms));
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        timer
+    }
+
+    fn follows(&self, wanted: impl Fn(&Topic) -> bool) -> bool {
+        self.topics.keys().any(wanted)
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        if self.heard.elapsed() > Duration::from_millis(self.live.settings.live_ping_ms) * 2 {
+            return Err(End::Silent);
+        }
+        self.send(Message::Ping(Bytes::new())).await
+    }
+
+    async fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        let Some(Ok(message)) = message else { return Err(End::Gone) };
+        self.heard = Instant::now();
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Close(_) => return Err(End::Gone),
+            Message::Ping(_) | Message::Pong(_) => return self.count(),
+            Message::Binary(_) => {
+                self.count()?;
+                return self.complain(&Problem::new(Code::InvalidBody, "messages must be texts, not binary")).await;
+            }
+        };
+        self.count()?;
+        let most = self.live.settings.live_message_bytes;
+        if text.len() > most {
+            let problem = Problem::new(Code::BodyTooLarge, format!("a message may have at most {most} bytes"));
+            return self.complain(&problem).await;
+        }
+        match serde_json::from_str(text.as_str()) {
+            Ok(ClientMessage::Ping {}) => self.send_json(ServerMessage::Pong.text()).await,
+            Ok(ClientMessage::Subscribe { topic, after }) => self.subscribe(topic, after).await,
+            Ok(ClientMessage::Unsubscribe { topic }) => {
+                self.topics.remove(&topic);
+                if topic == Topic::Events {
+                    self.events = None;
+                    self.catching_up = None;
+                }
+                self.send_json(ServerMessage::Unsubscribed { topic }.text()).await
+            }
+            Err(error) => {
+                // serde's words name our own fields and quote the client's text.
+                self.complain(&Problem::new(Code::InvalidBody, error.to_string())).await
+            }
+        }
+    }
+
+    fn count(&mut self) -> Result<(), End> {
+        let (since, count) = &mut self.budget;
+        if since.elapsed() >= Duration::from_secs(1) {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        if *count > MOST_MESSAGES { Err(End::TooLoud) } else { Ok(()) }
+    }
+
+    async fn subscribe(&mut self, topic: Topic, after: Option<u64>) -> Result<(), End> {
+        if !self.identity.may_follow(topic) {
+            return self.complain(&Problem::new(Code::RouteNotFound, "there is no such topic")).await;
+        }
+        if after.is_some() && topic != Topic::Events {
+            let problem = Problem::field(Code::InvalidParameter, "after", "goes with the topic events only");
+            return self.complain(&problem).await;
+        }
+        let count = self.topics.len() + usize::from(self.events.is_some());
+        let followed = self.topics.contains_key(&topic) || (topic == Topic::Events && self.events.is_some());
+        let most = self.live.settings.live_max_subscriptions;
+        if !followed && count >= most {
+            let problem = Problem::new(Code::Overloaded, format!("a WebSocket may follow at most {most} topics"));
+            return self.complain(&problem).await;
+        }
+        if topic == Topic::Events {
+            // A number that no stream reaches stands for itself: the stream's bounds answer it.
+            let next = after.map_or_else(|| self.live.events.next(), |after| after.saturating_add(1));
+            self.events = Some(next);
+            self.catching_up = None;
+            self.events_wait = true;
+            return self.send_json(ServerMessage::Subscribed { topic, after: Some(next - 1) }.text()).await;
+        }
+        // Whoever asks again gets all of it again.
+        self.topics.insert(topic, Seen::Nothing);
+        self.dirty = true;
+        self.next_push = Instant::now();
+        self.send_json(ServerMessage::Subscribed { topic, after: None }.text()).await
+    }
+
+    /// At most one frame a topic; what is left goes next, after the socket had its turn.
+    async fn push_state(&mut self) -> Result<(), End> {
+        self.dirty = false;
+        let mut more = false;
+        let topics: Vec<(Topic, Seen)> = self.topics.iter().map(|(topic, seen)| (*topic, *seen)).collect();
+        for (topic, seen) in topics {
+            let (frame, now, left) = match topic {
+                Topic::Hosts => all(topic, seen, &self.live.fleet.hosts, |host| Some(HostLive::brief(host))),
+                Topic::Pods => {
+                    let identity = &self.identity;
+                    all(topic, seen, &self.live.fleet.pods, |pod| identity.may_see(pod).then(|| PodLive::json(pod)))
+                }
+                Topic::Host(host) => self.one_host(topic, seen, host),
+                Topic::Pod(pod) => self.one_pod(topic, seen, pod),
+                Topic::Events => continue,
+            };
+            more |= left;
+            self.topics.insert(topic, now);
+            if let Some(frame) = frame {
+                self.send_json(frame).await?;
+            }
+        }
+        self.dirty |= more;
+        let pause = if more { 0 } else { self.live.settings.live_push_interval_ms };
+        self.next_push = Instant::now() + Duration::from_millis(pause);
+        Ok(())
+    }
+
+    fn one_host(&self, topic: Topic, seen: Seen, host: HostId) -> (Option<Bytes>, Seen, bool) {
+        let newest = self.live.fleet.hosts.newest_of(&host);
+        one(topic, seen, newest.map(|(version, host)| (version, host.detail())), &host.to_string())
+    }
+
+    fn one_pod(&self, topic: Topic, seen: Seen, pod: PodId) -> (Option<Bytes>, Seen, bool) {
+        let newest = self.live.fleet.pods.newest_of(&pod).filter(|(_, pod)| self.identity.may_see(pod));
+        one(topic, seen, newest.map(|(version, pod)| (version, pod.json())), &pod.to_string())
+    }
+
+    async fn push_events(&mut self) -> Result<(), End> {
+        self.events_wait = false;
+        let Some(from) = self.events else { return Ok(()) };
+        match self.live.events.take(from, FRAME_EVENTS) {
+            Taken::Events(events, next) => {
+                self.events = Some(next);
+                // There may be more than one batch; if not, the next look finds nothing.
+                self.events_wait = next > from;
+                self.send_events(events).await
+            }
+            Taken::Elsewhere => {
+                let (sender, steps) = mpsc::channel(2);
+                let mut task = JoinSet::new();
+                task.spawn(catch_up::run(self.live.clone(), from, sender));
+                self.catching_up = Some(CatchingUp { steps, _task: task });
+                Ok(())
+            }
+        }
+    }
+
+    async fn step(&mut self, step: Option<Step>) -> Result<(), End> {
+        match step {
+            Some(Step::Events(events, next)) => {
+                self.events = Some(next);
+                self.send_events(events).await
+            }
+            Some(Step::Reset(first)) => {
+                self.events = Some(first);
+                self.send_json(ServerMessage::Reset { topic: Topic::Events, first }.text()).await
+            }
+            None => {
+                // It is there, or as far as it could get: the log says which.
+                self.catching_up = None;
+                self.events_wait = true;
+                Ok(())
+            }
+        }
+    }
+
+    async fn send_events(&mut self, events: Vec<LiveEvent>) -> Result<(), End> {
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let mut items = Items::events();
+            while !items.is_full()
+                && let Some(event) = events.next()
+            {
+                items.add(&event.json);
+            }
+            self.send_json(items.into_events()).await?;
+        }
+        Ok(())
+    }
+
+    async fn complain(&mut self, problem: &Problem) -> Result<(), End> {
+        self.send_json(ServerMessage::error(problem)).await
+    }
+
+    async fn send_json(&mut self, json: Bytes) -> Result<(), End> {
+        // Our own JSON is UTF-8; the check costs little beside the socket.
+        let text = Utf8Bytes::try_from(json).map_err(|_| End::Gone)?;
+        self.send(Message::Text(text)).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        let most = Duration::from_millis(self.live.settings.live_write_timeout_ms);
+        let stop = async {
+            self.live.shutdown.cancelled().await;
+            sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            // cancel-safe: the WebSocket ends with it.
+            sent = timeout(most, self.socket.send(message)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err(End::Gone),
+                Err(_) => Err(End::TooSlow),
+            },
+            // cancel-safe: only observed. A stop does not wait for who takes nothing.
+            () = stop => Err(End::Gone),
+        }
+    }
+
+    async fn close(mut self, code: u16, reason: &'static str) {
+        let farewell = async {
+            let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                // Until the other side has answered, so that it reads ours before the connection goes.
+                while let Some(Ok(_)) = self.socket.recv().await {}
+            }
+        };
+        // Past that the connection just goes.
+        let _ = timeout(FAREWELL, farewell).await;
+    }
+}
+
+async fn next_step(catching_up: &mut Option<CatchingUp>) -> Option<Step> {
+    match catching_up {
+        Some(catching_up) => catching_up.steps.recv().await,
+        None => std::future::pending().await,
+    }
+}

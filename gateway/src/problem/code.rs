@@ -1,0 +1,156 @@
+//! The codes of all errors, each with its status, its title and what it means: the one list, also of the documentation.
+
+use axum::http::StatusCode;
+use serde::{Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+};
+
+macro_rules! codes {
+    ($($name:ident = $code:literal, $status:ident, $title:literal, $explanation:literal;)*) => {
+        /// The kinds of errors. A code never changes its meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(
+                #[doc = $explanation]
+                $name,
+            )*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// As in the body.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The HTTP status that goes with it.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// For people, the same each time.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What it means and what to do.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Self::$name => $explanation,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    BadRequest = "bad_request", BAD_REQUEST, "The request cannot be read",
+        "The request is not as HTTP or this API wants it.";
+    InvalidParameter = "invalid_parameter", BAD_REQUEST, "A parameter is not as it must be",
+        "A parameter of the path or the query is missing, unknown or has a value that it cannot have.";
+    InvalidCursor = "invalid_cursor", BAD_REQUEST, "The cursor is not one of ours",
+        "A cursor must be given back as it came, to the same route; leave it out to begin anew.";
+    InvalidBody = "invalid_body", UNPROCESSABLE_ENTITY, "The body is not as it must be",
+        "The body is no JSON, or not of the shape that this route wants.";
+    Unauthorized = "unauthorized", UNAUTHORIZED, "Say who you are",
+        "The request needs the header Authorization with Bearer and a valid token.";
+    Forbidden = "forbidden", FORBIDDEN, "You may not do this",
+        "This belongs to the installation: only its admins may see or change it.";
+    OriginForbidden = "origin_forbidden", FORBIDDEN, "Pages of this origin may not connect",
+        "The page's origin is neither the gateway's own nor in gateway.allowed_origins.";
+    RouteNotFound = "route_not_found", NOT_FOUND, "There is nothing here",
+        "No route has this path; /api/docs lists all of them.";
+    HostNotFound = "host_not_found", NOT_FOUND, "There is no such host",
+        "No host has this id or name.";
+    PodNotFound = "pod_not_found", NOT_FOUND, "There is no such pod",
+        "No pod has this id or name, or it is not yours.";
+    DeadLetterNotFound = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter",
+        "No dead letter has this id.";
+    NotFoundOnHost = "not_found_on_host", NOT_FOUND, "The host does not have it",
+        "The host's agent answered that what the command names is not there.";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This path does not take this method",
+        "The path exists, but not with this method; the header Allow names those that it takes.";
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long",
+        "The request with its body was not complete in time.";
+    NameAmbiguous = "name_ambiguous", CONFLICT, "Several things have this name",
+        "More than one has this name; use the id.";
+    DeadLetterResolved = "dead_letter_resolved", CONFLICT, "The dead letter is settled already",
+        "It was sent again or dropped before.";
+    DeadLetterUnsendable = "dead_letter_unsendable", CONFLICT, "The dead letter cannot be sent again",
+        "What is kept of the message is not whole, or of a release newer than this one.";
+    PodNotPlaced = "pod_not_placed", CONFLICT, "The pod is on no host",
+        "The pod has not been placed yet, or no longer is.";
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
+        "The body is larger than gateway.body_limit_bytes.";
+    AddressTooLong = "address_too_long", URI_TOO_LONG, "The address is too long",
+        "Path and query together have more than 8192 bytes.";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON",
+        "A body needs the header Content-Type: application/json.";
+    UpgradeRequired = "upgrade_required", UPGRADE_REQUIRED, "This route speaks WebSocket",
+        "Open it as a WebSocket, version 13.";
+    TooManyHeaders = "too_many_headers", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many headers",
+        "The request has more headers than gateway.max_headers.";
+    AgentRefused = "agent_refused", UNPROCESSABLE_ENTITY, "The agent refused the command",
+        "The host's agent does not know the command or cannot do it with these parameters.";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here",
+        "A fault of the gateway's own; the log has it under the request's id.";
+    AgentFault = "agent_fault", BAD_GATEWAY, "The agent failed",
+        "The host's agent had a fault of its own, or its answer cannot be read.";
+    BusUnavailable = "bus_unavailable", SERVICE_UNAVAILABLE, "The bus is away",
+        "NATS does not answer now; try again.";
+    DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "The history is away",
+        "Postgres does not answer now; live state goes on. Try again.";
+    NotReady = "not_ready", SERVICE_UNAVAILABLE, "The gateway has just started",
+        "The live state has not arrived yet; try again.";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too many at once",
+        "As many requests or WebSockets are under way as may be; try again.";
+    AgentUnreachable = "agent_unreachable", SERVICE_UNAVAILABLE, "The agent is not connected",
+        "The host's agent is not connected to the bus.";
+    AgentBusy = "agent_busy", SERVICE_UNAVAILABLE, "The agent is busy",
+        "The host's agent has as many commands at once as it takes; try again.";
+    AgentUnavailable = "agent_unavailable", SERVICE_UNAVAILABLE, "The host cannot do this now",
+        "Docker, or something else that the command needs, is away on the host.";
+    AgentTimeout = "agent_timeout", GATEWAY_TIMEOUT, "The agent did not answer in time",
+        "The command may have had its effect all the same.";
+}
+
+impl Code {
+    /// After how many seconds another attempt makes sense.
+    pub fn retry_after(self) -> Option<u64> {
+        match self {
+            Self::NotReady | Self::Overloaded | Self::AgentBusy => Some(1),
+            Self::BusUnavailable | Self::DatabaseUnavailable | Self::AgentUnreachable | Self::AgentUnavailable => {
+                Some(5)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let lines: Vec<String> = Self::ALL
+            .iter()
+            .map(|code| format!("- `{}` ({}): {}", code.as_str(), code.status().as_u16(), code.explanation()))
+            .collect();
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .description(Some(format!("The kind of error:\n{}", lines.join("\n"))))
+            .into()
+    }
+}
+
+impl ToSchema for Code {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "ProblemCode".into()
+    }
+}

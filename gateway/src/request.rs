@@ -1,0 +1,196 @@
+//! What every request goes through, whatever its route: an id, limits, one line in the log, headers that keep browsers
+//! from mischief, and a problem as the body of every error.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use pinacle_bus::{
+    client::{MessageContext, TraceParent, in_context},
+    contract::{RequestId, header as bus_header},
+};
+use tokio::{sync::Semaphore, time::Instant};
+use tracing::{info, warn};
+
+use crate::{
+    problem::{Code, MEDIA_TYPE, Problem},
+    settings::Gateway,
+};
+
+/// The header with a request's id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const LONGEST_ADDRESS: usize = 8192;
+const LONGEST_REQUEST_ID: usize = 64;
+
+/// The request at hand.
+#[derive(Debug, Default)]
+pub struct RequestInfo {
+    /// Its id: the caller's, if that is harmless, else a new one.
+    pub id: String,
+    /// The path, without the query, which may hold what nobody should log.
+    pub path: String,
+    /// Who asks, once that is known.
+    pub identity: OnceLock<String>,
+}
+
+tokio::task_local! {
+    static CURRENT: Arc<RequestInfo>;
+}
+
+/// The request that the caller works on; `None` outside of any.
+pub fn current() -> Option<Arc<RequestInfo>> {
+    CURRENT.try_with(Arc::clone).ok()
+}
+
+/// The limits of all requests together and of each.
+#[derive(Clone)]
+pub struct Limits {
+    requests: Arc<Semaphore>,
+    max_headers: usize,
+    timeout: Duration,
+}
+
+impl Limits {
+    /// From the settings.
+    pub fn new(settings: &Gateway) -> Self {
+        Self {
+            requests: Arc::new(Semaphore::new(settings.max_requests)),
+            max_headers: settings.max_headers,
+            timeout: settings.request_timeout(),
+        }
+    }
+}
+
+/// The outermost layer.
+pub async fn accompany(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let info = Arc::new(RequestInfo {
+        id: request_id(request.headers()),
+        path: request.uri().path().chars().take(LONGEST_ADDRESS).collect(),
+        identity: OnceLock::new(),
+    });
+    let method = request.method().clone();
+    // The route, not the path, so that the figures have one series a route.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let trace = request.headers().get(bus_header::TRACE_PARENT).and_then(|value| value.to_str().ok());
+    let trace = trace.and_then(|text| text.parse().ok()).unwrap_or_else(TraceParent::root);
+    let context = MessageContext { trace, cause: None };
+
+    let within = in_context(context, CURRENT.scope(info.clone(), limited(limits, request, next)));
+    let mut response = within.await;
+    secure(response.headers_mut(), &info.path);
+    if let Ok(id) = HeaderValue::from_str(&info.id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let status = response.status();
+    let duration = began.elapsed();
+    info!(
+        request_id = info.id,
+        trace_id = trace.trace_id(),
+        identity = info.identity.get().map_or("none", String::as_str),
+        %method,
+        route,
+        path = info.path,
+        status = status.as_u16(),
+        duration_ms = duration.as_secs_f64() * 1e3,
+        "request"
+    );
+    let labels = [("method", method.to_string()), ("route", route), ("status", status.as_u16().to_string())];
+    metrics::counter!("pinacle_gateway_requests_total", &labels).increment(1);
+    metrics::histogram!("pinacle_gateway_request_seconds").record(duration.as_secs_f64());
+    response
+}
+
+async fn limited(limits: Limits, request: Request, next: Next) -> Response {
+    if request.uri().path_and_query().is_some_and(|address| address.as_str().len() > LONGEST_ADDRESS) {
+        return problem(Code::AddressTooLong);
+    }
+    if request.headers().len() > limits.max_headers {
+        return problem(Code::TooManyHeaders);
+    }
+    let Ok(_permit) = limits.requests.try_acquire() else {
+        warn!("as many requests are under way as may be; refusing one");
+        return problem(Code::Overloaded);
+    };
+    match tokio::time::timeout(limits.timeout, next.run(request)).await {
+        Ok(response) => as_problem(response),
+        Err(_) => problem(Code::RequestTimeout),
+    }
+}
+
+/// What axum and its extractors answer on their own is text; people get one kind of error only.
+fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let mut replaced = Problem::for_status(status).into_response();
+    if let Some(allow) = allow {
+        replaced.headers_mut().insert(header::ALLOW, allow);
+    }
+    replaced
+}
+
+fn problem(code: Code) -> Response {
+    Problem::new(code, code.explanation()).into_response()
+}
+
+/// The caller's id, if it is harmless in a log, a header and a file name; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| (1..=LONGEST_REQUEST_ID).contains(&id.len()))
+        .filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+        .map_or_else(|| RequestId::new().to_string(), str::to_owned)
+}
+
+/// For browsers: nothing is sniffed, framed, referred or kept. The documentation's page brings its own styles inline.
+fn secure(headers: &mut HeaderMap, path: &str) {
+    let policy = if path.starts_with("/api/docs") {
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; \
+         img-src 'self' data:; frame-ancestors 'none'"
+    } else {
+        "default-src 'none'; frame-ancestors 'none'"
+    };
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_harmless_request_id_is_kept_and_any_other_replaced() {
+        let id = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(id(b"abc-1.2_3"), "abc-1.2_3");
+        let long = "x".repeat(65);
+        for harmful in [&b""[..], b"a b", b"\"quoted\"", b"\xff", b"../..//", long.as_bytes()] {
+            assert!(id(harmful).starts_with("req_"), "{harmful:?}");
+        }
+        assert!(request_id(&HeaderMap::new()).starts_with("req_"));
+    }
+}
