@@ -1,0 +1,234 @@
+//! The gateway's API as the commands need it. Answers are kept whole, so that `--json` hands on all that came.
+
+mod view;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pinacle_bus::settings::Secret;
+use reqwest::{Client, Method, Response, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+pub(crate) use view::{DeadLetter, Disk, Event, Host, HostDetail, Pod, Sample};
+
+use crate::{
+    args::Global,
+    failure::Failure,
+    local::{Folder, read_secret},
+};
+
+const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8080";
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(40);
+/// A page's length that every list of the gateway takes.
+const PAGE: usize = 100;
+
+/// A gateway, and who asks.
+#[derive(Clone)]
+pub(crate) struct Api {
+    client: Client,
+    base: String,
+    token: Secret,
+}
+
+/// Something that came, and its JSON.
+#[derive(Debug, Clone)]
+pub(crate) struct Whole<T> {
+    /// As the commands use it.
+    pub view: T,
+    /// As it came.
+    pub json: Value,
+}
+
+impl<T> std::ops::Deref for Whole<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.view
+    }
+}
+
+impl<T: DeserializeOwned> Whole<T> {
+    /// Reads what came.
+    pub fn read(json: Value) -> Result<Self, Failure> {
+        let view = T::deserialize(&json).context("the gateway's answer is not as this release expects it")?;
+        Ok(Self { view, json })
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Value>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    detail: Option<String>,
+    title: Option<String>,
+}
+
+impl Api {
+    /// The gateway of the options, or of the local `pinacle up`.
+    pub fn open(global: &Global) -> Result<Self, Failure> {
+        let folder = Folder::find(global.data_dir.as_deref())?;
+        let base = match &global.gateway {
+            Some(url) => url.clone(),
+            None => folder.notice().map_or_else(|| DEFAULT_GATEWAY.to_owned(), |notice| notice.gateway),
+        };
+        let file = global.token_file.clone().unwrap_or_else(|| folder.secret("admin_token"));
+        if global.token_file.is_none() && !file.exists() {
+            return Err(Failure::failed(format!(
+                "there is no token in {}: start everything with make up, or name a file with --token-file",
+                file.display()
+            )));
+        }
+        Self::new(&base, read_secret(&file)?)
+    }
+
+    /// A gateway by its address.
+    pub fn new(base: &str, token: Secret) -> Result<Self, Failure> {
+        let base = base.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            return Err(Failure::input(format!("--gateway: {base:?} must begin with http:// or https://")));
+        }
+        // A second call finds the first one's provider in place.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .connect_timeout(CONNECT_DEADLINE)
+            .timeout(ANSWER_DEADLINE)
+            .no_proxy()
+            .user_agent(concat!("pinacle/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self { client, base, token })
+    }
+
+    /// The gateway's address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The token, for the WebSocket.
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// All hosts, or those in one state.
+    pub async fn hosts(&self, state: Option<&str>) -> Result<Vec<Whole<Host>>, Failure> {
+        let query = state.map(|state| ("state", state.to_owned())).into_iter().collect();
+        self.all("/hosts", query, usize::MAX).await
+    }
+
+    /// One host by its name or id.
+    pub async fn host(&self, host: &str) -> Result<Whole<HostDetail>, Failure> {
+        Whole::read(self.get(&format!("/hosts/{}", segment(host)), &[]).await?)
+    }
+
+    /// All pods, or those of one host.
+    pub async fn pods(&self, host: Option<&str>) -> Result<Vec<Whole<Pod>>, Failure> {
+        let query = host.map(|host| ("host", host.to_owned())).into_iter().collect();
+        self.all("/pods", query, usize::MAX).await
+    }
+
+    /// One pod by its name or id.
+    pub async fn pod(&self, pod: &str) -> Result<Whole<Pod>, Failure> {
+        Whole::read(self.get(&format!("/pods/{}", segment(pod)), &[]).await?)
+    }
+
+    /// A list to its end, or to `most` entries.
+    pub async fn all<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Vec<(&str, String)>,
+        most: usize,
+    ) -> Result<Vec<Whole<T>>, Failure> {
+        let mut found = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut query = query.clone();
+            query.push(("limit", PAGE.min(most - found.len()).to_string()));
+            query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let page = Page::deserialize(self.get(path, &query).await?)
+                .context("the gateway's answer is not as this release expects it")?;
+            for item in page.items {
+                found.push(Whole::read(item)?);
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() || found.len() >= most {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// `GET` below `/api/v1`.
+    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        self.send(Method::GET, path, query).await
+    }
+
+    /// A request below `/api/v1`; null when the answer has no body.
+    pub async fn send(&self, method: Method, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        let url = format!("{}/api/v1{path}", self.base);
+        let sent = self.client.request(method, url).bearer_auth(self.token.expose()).query(query).send().await;
+        let response = sent.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            return Err(self.refused(response).await);
+        }
+        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        Ok(serde_json::from_slice(&body).with_context(|| format!("{} does not speak Pinacle's API", self.base))?)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        if error.is_builder() {
+            return Failure::input(format!("--gateway: {:?} is no address", self.base));
+        }
+        let why = if error.is_timeout() { "does not answer in time" } else { "cannot be reached" };
+        Failure::failed(format!(
+            "the gateway at {} {why}: start everything with make up, or name another with --gateway",
+            self.base
+        ))
+    }
+
+    async fn refused(&self, response: Response) -> Failure {
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        let problem: Option<Problem> = serde_json::from_slice(&body).ok();
+        let detail = problem.and_then(|problem| problem.detail.or(problem.title));
+        let said = detail.unwrap_or_else(|| format!("{} answers {status}; is that Pinacle's gateway?", self.base));
+        let said = said.trim_end_matches('.');
+        match status {
+            StatusCode::UNAUTHORIZED => Failure::failed(format!("{said}; name the right token with --token-file")),
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Failure::input(said),
+            _ => Failure::failed(said),
+        }
+    }
+}
+
+/// A text as one segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    // These two would be resolved away.
+    if matches!(text, "." | "..") { encoded.replace('.', "%2E") } else { encoded }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_within_its_segment() {
+        assert_eq!(segment("web-1.local"), "web-1.local");
+        assert_eq!(segment("../a b?c=ü"), "..%2Fa%20b%3Fc%3D%C3%BC");
+    }
+}

@@ -1,0 +1,150 @@
+//! What can be typed: every command, option and example. Nothing here does anything.
+
+mod commands;
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use commands::{
+    DeadCommand, EventsArgs, HostCommand, HostList, HostStateArg, MigrateCommand, MigrateRun, PodCommand, PodList,
+    ReplayArgs, UpArgs, WatchArgs,
+};
+
+const STYLES: clap::builder::Styles = clap::builder::Styles::plain();
+
+/// Runs a fleet: watches every host, runs people's pods on them, remembers all that happened.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pinacle",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = false,
+    after_help = "\
+Examples:
+  pinacle up                     start everything on this machine and stay in the foreground
+  pinacle host ls                which hosts there are, and how they are
+  pinacle host top my-machine    one host, live
+  pinacle watch                  everything, as it happens
+  pinacle events --since 1h      what happened in the last hour"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Print JSON: one document, or one object a line where output has no end
+    #[arg(long, global = true, help_heading = "Options for every command")]
+    pub json: bool,
+    /// When to use colour; NO_COLOR is respected
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN",
+          help_heading = "Options for every command")]
+    pub color: ColorChoice,
+    /// The gateway's address [default: that of the local `pinacle up`]
+    #[arg(
+        long,
+        global = true,
+        env = "PINACLE_GATEWAY",
+        value_name = "URL",
+        hide_env_values = true,
+        help_heading = "Options for every command"
+    )]
+    pub gateway: Option<String>,
+    /// A file that holds the token for the gateway [default: that of the local `pinacle up`]
+    #[arg(
+        long,
+        global = true,
+        env = "PINACLE_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "Options for every command"
+    )]
+    pub token_file: Option<PathBuf>,
+    /// The folder of the local `pinacle up` [default: .pinacle here or in a folder above]
+    #[arg(
+        long,
+        global = true,
+        env = "PINACLE_DATA_DIR",
+        value_name = "DIR",
+        hide_env_values = true,
+        help_heading = "Options for every command"
+    )]
+    pub data_dir: Option<PathBuf>,
+    /// A settings file, as the services have it
+    #[arg(
+        long,
+        global = true,
+        env = "PINACLE_CONFIG",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "Options for every command"
+    )]
+    pub config: Option<PathBuf>,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    // Plain comments: clap would print a line for each with a doc comment.
+    Auto,
+    Always,
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything on this machine and stay in the foreground
+    Up(UpArgs),
+    /// Hosts: list, show, follow live
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Pods: list, show
+    #[command(subcommand)]
+    Pod(PodCommand),
+    /// Print changes of hosts and pods, samples and events as they happen
+    Watch(WatchArgs),
+    /// What happened
+    Events(EventsArgs),
+    /// Messages that could not be handled: list, show, resend, drop
+    #[command(subcommand)]
+    Dead(DeadCommand),
+    /// The database's schema
+    Migrate(MigrateRun),
+    /// Print what was on the bus, at its own pace or another
+    Replay(ReplayArgs),
+    /// Play a fleet of agents on the bus, for load and faults
+    Sim(crate::sim::SimArgs),
+    /// Print the subjects, streams, consumers and buckets of the bus
+    #[command(after_help = "Examples:\n  pinacle subjects > docs/SUBJECTS.md")]
+    Subjects,
+    /// Print a script that completes commands in a shell
+    #[command(after_help = "\
+Examples:
+  pinacle completions bash > /etc/bash_completion.d/pinacle
+  pinacle completions zsh > ~/.zfunc/_pinacle
+  pinacle completions fish > ~/.config/fish/completions/pinacle.fish")]
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `--yes`, where something is lost.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Yes {
+    /// Do it without asking
+    #[arg(long, short, action = ArgAction::SetTrue)]
+    pub yes: bool,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+#![doc = include_str!("../README.md")]
+
+mod api;
+mod args;
+mod completions;
+mod dead;
+mod events;
+mod failure;
+mod figures;
+mod host;
+mod live;
+mod local;
+mod migrate;
+mod pod;
+mod replay;
+mod sim;
+mod terminal;
+mod top;
+mod up;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command, HostCommand};
+use failure::{Failure, refuse};
+use terminal::Terminal;
+
+/// Parses the command line, runs the command and says how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, std::env::args_os().map(|word| word.to_string_lossy().into_owned())),
+    };
+    // One thread: children are told to die with the thread that started them, so that thread must last.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::failed(format!("cannot start: {error}")).report(),
+    };
+    let outcome = runtime.block_on(run(cli));
+    // What still blocks on a terminal or a pipe is not worth waiting for.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    let terminal = Terminal::new(&global);
+    match command {
+        Command::Up(args) => up::run(args, &global, &terminal).await,
+        Command::Host(HostCommand::Ls(list)) => host::list(&global, &terminal, list).await,
+        Command::Host(HostCommand::Show { host }) => host::show(&global, &terminal, &host).await,
+        Command::Host(HostCommand::Top { host }) => top::run(&global, &terminal, host.as_deref()).await,
+        Command::Pod(command) => pod::run(&global, &terminal, command).await,
+        Command::Watch(args) => watch::run(&global, &terminal, args).await,
+        Command::Events(args) => events::run(&global, &terminal, args).await,
+        Command::Dead(command) => dead::run(&global, &terminal, command).await,
+        Command::Migrate(args) => migrate::run(&global, &terminal, args).await,
+        Command::Replay(args) => replay::run(&global, &terminal, args).await,
+        Command::Sim(args) => sim::run(&global, &terminal, args).await,
+        Command::Subjects => completions::subjects(&terminal),
+        Command::Completions { shell } => completions::print(&terminal, shell),
+    }
+}

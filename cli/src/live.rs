@@ -1,0 +1,176 @@
+//! The gateway's WebSocket: topics followed across reconnects, events without a gap.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue},
+};
+
+use crate::{api::Api, failure::Failure};
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// The gateway pings more often than this; silence means that the connection is dead.
+const SILENCE: Duration = Duration::from_secs(60);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the gateway says, as far as it concerns us.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub(crate) enum Said {
+    /// State of things; each item replaces what was known of it.
+    State {
+        topic: String,
+        reset: bool,
+        items: Vec<Value>,
+        #[serde(default)]
+        removed: Vec<String>,
+    },
+    /// Things that happened, in order.
+    Events {
+        items: Vec<Value>,
+    },
+    /// Older events are gone from the bus.
+    Reset {
+        first: u64,
+    },
+    /// We said something wrong.
+    Error {
+        code: String,
+        detail: String,
+    },
+    /// Answers.
+    Subscribed {},
+    Unsubscribed {},
+    Pong {},
+}
+
+/// A connection that comes back.
+pub(crate) struct Live {
+    api: Api,
+    topics: Vec<String>,
+    after: Option<u64>,
+    socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
+    pause: Duration,
+    /// Whether to ask again would bring the same answer.
+    refused: bool,
+}
+
+impl Live {
+    /// Connects and subscribes.
+    pub async fn open(api: Api, topics: Vec<String>) -> Result<Self, Failure> {
+        let mut live = Self { api, topics, after: None, socket: None, pause: SHORTEST_PAUSE, refused: false };
+        live.connect().await?;
+        Ok(live)
+    }
+
+    /// The next thing said. `lost` is told why, when the connection was lost and is being made again. Not cancel-safe
+    /// while it connects, which only begins anew.
+    ///
+    /// # Errors
+    /// When the gateway refuses for good, for example the token.
+    pub async fn next(&mut self, mut lost: impl FnMut(&str)) -> Result<Said, Failure> {
+        loop {
+            if self.socket.is_none() {
+                sleep(self.pause).await;
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                match self.connect().await {
+                    Ok(()) => {}
+                    Err(failure) if self.refused => return Err(failure),
+                    Err(failure) => {
+                        lost(&failure.line());
+                        continue;
+                    }
+                }
+            }
+            let Some(socket) = self.socket.as_mut() else { continue };
+            match timeout(SILENCE, socket.next()).await {
+                Ok(Some(Ok(Message::Text(text)))) => {
+                    self.pause = SHORTEST_PAUSE;
+                    let said: Said =
+                        serde_json::from_str(&text).context("the gateway says what this release does not know")?;
+                    self.remember(&said);
+                    return Ok(said);
+                }
+                Ok(Some(Ok(Message::Close(frame)))) => {
+                    let reason = frame.map(|frame| frame.reason.to_string()).filter(|reason| !reason.is_empty());
+                    lost(reason.as_deref().unwrap_or("the gateway closed the connection"));
+                    self.socket = None;
+                }
+                // The library answers pings by itself.
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(error))) => {
+                    lost(&error.to_string());
+                    self.socket = None;
+                }
+                Ok(None) => {
+                    lost("the connection ended");
+                    self.socket = None;
+                }
+                Err(_) => {
+                    lost("the gateway says nothing any more");
+                    self.socket = None;
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, said: &Said) {
+        if let Said::Events { items } = said {
+            let newest = items.iter().filter_map(|event| event.get("sequence")?.as_u64()).max();
+            self.after = newest.or(self.after);
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), Failure> {
+        let base = self.api.base();
+        let Some(rest) = base.strip_prefix("http://") else {
+            return Err(Failure::input(
+                "live views need an address with http:// in this release: reach the gateway through a tunnel",
+            ));
+        };
+        let url = format!("ws://{rest}/api/v1/live");
+        let mut request =
+            url.into_client_request().map_err(|_| Failure::input(format!("--gateway: {base:?} is no address")))?;
+        let bearer = format!("Bearer {}", self.api.token().expose());
+        let mut value =
+            HeaderValue::try_from(bearer).map_err(|_| Failure::input("the token holds what no token does"))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert("authorization", value);
+        let connected = timeout(CONNECT_DEADLINE, connect_async(request)).await;
+        let (mut socket, _) = match connected {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(tungstenite::Error::Http(response))) if response.status() == 401 => {
+                self.refused = true;
+                return Err(Failure::failed("the gateway refuses the token: name the right one with --token-file"));
+            }
+            Ok(Err(tungstenite::Error::Http(response))) => {
+                return Err(Failure::failed(format!("the gateway at {base} answers {}", response.status())));
+            }
+            Ok(Err(_)) | Err(_) => {
+                return Err(Failure::failed(format!(
+                    "the gateway at {base} cannot be reached: start everything with make up, or name another with --gateway"
+                )));
+            }
+        };
+        for topic in &self.topics {
+            let mut message = json!({ "op": "subscribe", "topic": topic });
+            if let (Some(after), "events", Some(object)) = (self.after, topic.as_str(), message.as_object_mut()) {
+                object.insert("after".into(), after.into());
+            }
+            let sent = socket.send(Message::text(message.to_string())).await;
+            sent.map_err(|error| Failure::failed(format!("the gateway at {base} went away: {error}")))?;
+        }
+        self.socket = Some(socket);
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! What a person sees while `up` works: a spinner with its time for each step on a terminal, plain lines elsewhere.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::terminal::{Terminal, Tone, say};
+
+/// After a part came back, the others may need so long to notice.
+const CALM: Duration = Duration::from_secs(5);
+
+/// Standard error, shared by all steps. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Console {
+    spinners: MultiProgress,
+    animated: bool,
+    color: bool,
+    said: Arc<Mutex<()>>,
+    /// Steps under way.
+    steps: Arc<AtomicUsize>,
+    down: Arc<Mutex<Down>>,
+}
+
+/// Parts that are down, and when the last one came back.
+#[derive(Default)]
+struct Down {
+    parts: BTreeSet<&'static str>,
+    back: Option<Instant>,
+}
+
+/// A step under way.
+pub(super) struct Step {
+    console: Console,
+    title: String,
+    spinner: ProgressBar,
+    began: Instant,
+}
+
+impl Console {
+    pub fn new(terminal: &Terminal) -> Self {
+        let target = if terminal.progress { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self {
+            spinners: MultiProgress::with_draw_target(target),
+            animated: terminal.progress,
+            color: terminal.progress_color,
+            said: Arc::default(),
+            steps: Arc::default(),
+            down: Arc::default(),
+        }
+    }
+
+    /// A console that nobody sees.
+    #[cfg(test)]
+    pub fn hidden() -> Self {
+        let spinners = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        Self {
+            spinners,
+            animated: true,
+            color: false,
+            said: Arc::default(),
+            steps: Arc::default(),
+            down: Arc::default(),
+        }
+    }
+
+    /// Says one line above the spinners.
+    pub fn say(&self, line: &str) {
+        let _whole_lines = self.said.lock();
+        // Without a spinner to draw around, the library would count on a cursor that a typed ^C has moved.
+        if self.animated && self.steps.load(Ordering::Relaxed) > 0 {
+            // A terminal that is gone reads nothing anyway.
+            let _ = self.spinners.println(line);
+        } else {
+            say(line);
+        }
+    }
+
+    /// Says one line that wants attention.
+    pub fn warn(&self, line: &str) {
+        self.say(&self.paint(line, Tone::Warning));
+    }
+
+    /// A part that was up is down.
+    pub fn part_down(&self, name: &'static str) {
+        self.down.lock().parts.insert(name);
+    }
+
+    /// A part is up.
+    pub fn part_up(&self, name: &'static str) {
+        let mut down = self.down.lock();
+        if down.parts.remove(name) {
+            down.back = Some(Instant::now());
+        }
+    }
+
+    /// Whether every part is up, and has been for long enough that the others have noticed.
+    pub fn all_up(&self) -> bool {
+        let down = self.down.lock();
+        down.parts.is_empty() && down.back.is_none_or(|back| back.elapsed() >= CALM)
+    }
+
+    /// A text in a colour, where standard error has colour.
+    pub fn paint(&self, text: &str, tone: Tone) -> String {
+        if self.color { tone.paint(text) } else { text.to_owned() }
+    }
+
+    /// Begins a step.
+    pub fn step(&self, title: &str) -> Step {
+        let spinner = self.spinners.add(ProgressBar::new_spinner());
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        // Both templates are constants that the tests draw.
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<14} {elapsed:>4} {wide_msg}") {
+            spinner.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+        }
+        spinner.set_prefix(title.to_owned());
+        if self.animated {
+            spinner.enable_steady_tick(Duration::from_millis(100));
+        } else {
+            say(&format!("{title}: starting"));
+        }
+        Step { console: self.clone(), title: title.to_owned(), spinner, began: Instant::now() }
+    }
+}
+
+impl Step {
+    /// What it is doing or waiting for just now.
+    pub fn note(&self, text: &str) {
+        if self.console.animated {
+            self.spinner.set_message(text.to_owned());
+        }
+    }
+
+    /// It is done; `detail` says with what.
+    pub fn done(self, detail: &str) {
+        self.close("✔", Tone::Good, detail);
+    }
+
+    /// It failed; the reason is said elsewhere, once.
+    pub fn failed(self) {
+        self.close("✘", Tone::Bad, "failed");
+    }
+
+    fn close(&self, mark: &str, tone: Tone, detail: &str) {
+        let time = format!("{:.1}s", self.began.elapsed().as_secs_f64());
+        self.spinner.finish_and_clear();
+        let mark = self.console.paint(mark, tone);
+        self.console.say(format!("{mark} {:<14} {time:>5}  {detail}", self.title).trim_end());
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        // A step that is cut off leaves no spinner behind.
+        self.spinner.finish_and_clear();
+        self.console.steps.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,101 @@
+//! Our own services as parts: found beside this program, told by environment where everything is.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use nix::sys::signal::Signal;
+
+use super::{
+    home::Home,
+    log::Dialect,
+    part::{Part, is_program},
+    probe::Probe,
+};
+use crate::failure::Failure;
+
+/// Longer than a service's own deadline for its drain.
+const STOP: &[(Signal, Duration)] = &[(Signal::SIGTERM, Duration::from_secs(15))];
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the services are told.
+pub(super) struct Plan {
+    /// Where NATS is.
+    pub nats_url: String,
+    /// User and password's setting for the services; none where the settings say it.
+    pub service_login: Option<(String, String)>,
+    /// The same for the agent.
+    pub agent_login: Option<(String, String)>,
+    /// The setting of the database's address.
+    pub database: String,
+    /// Where the gateway listens.
+    pub listen: String,
+    /// Room for the bus's streams, where the disk is small.
+    pub storage_bytes: Option<u64>,
+    /// The person's settings file.
+    pub config: Option<PathBuf>,
+    /// `--dev`, where nobody gave a password for the bus.
+    pub dev: bool,
+}
+
+/// The services in the order of their start.
+pub(super) const NAMES: [&str; 4] = ["orchestrator", "ingest", "gateway", "agent"];
+
+/// Where a service's program is: beside this one.
+pub(super) fn program(name: &str) -> Result<PathBuf, Failure> {
+    let here = std::env::current_exe().map_err(|error| Failure::failed(format!("cannot find myself: {error}")))?;
+    let folder = here.parent().map(PathBuf::from).unwrap_or_default();
+    let program = folder.join(format!("pinacle-{name}"));
+    if is_program(&program) {
+        return Ok(program);
+    }
+    Err(Failure::failed(format!(
+        "the program pinacle-{name} is not in {}: build it with cargo build --workspace --bins, or start with make up",
+        folder.display()
+    )))
+}
+
+impl Plan {
+    /// One service.
+    pub fn part(&self, home: &Home, name: &'static str, admin_port: u16) -> Result<Part, Failure> {
+        let mut environment: Vec<(String, OsString)> = Vec::new();
+        let mut set = |key: &str, value: &str| environment.push((format!("PINACLE__{key}"), value.into()));
+        set("BUS__URL", &self.nats_url);
+        set("ADMIN__LISTEN", &format!("127.0.0.1:{admin_port}"));
+        if let Some((user, password)) = if name == "agent" { &self.agent_login } else { &self.service_login } {
+            set("BUS__USER", user);
+            set("BUS__PASSWORD", password);
+        }
+        if let Some(bytes) = self.storage_bytes {
+            set("BUS__STORAGE_BYTES", &bytes.to_string());
+        }
+        match name {
+            "ingest" => set("DATABASE__URL", &self.database),
+            "gateway" => {
+                set("DATABASE__URL", &self.database);
+                set("GATEWAY__LISTEN", &self.listen);
+                set("GATEWAY__ADMIN_TOKEN", &home.secret_setting("admin_token"));
+            }
+            "agent" => set("AGENT__STATE_DIR", &home.folder.path("agent").to_string_lossy()),
+            _ => {}
+        }
+        let mut arguments: Vec<OsString> = Vec::new();
+        if let Some(config) = &self.config {
+            arguments.extend(["--config".into(), config.into()]);
+        }
+        if self.dev {
+            arguments.push("--dev".into());
+        }
+        Ok(Part {
+            name,
+            program: program(name)?,
+            arguments,
+            environment,
+            account: None,
+            _door: None,
+            death_signal: "KILL",
+            stop: STOP,
+            probe: Probe::Service(admin_port),
+            dialect: Dialect::Service,
+            start_deadline: START_DEADLINE,
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! The start, step by step. Whatever can be found wanting beforehand is found before anything runs.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{
+    home::Home,
+    nats, ports,
+    postgres::Postgres,
+    progress::{Console, Step},
+    services::{self, Plan},
+    settings::UpSettings,
+    supervise::{Parts, State, first_ready},
+};
+use crate::{
+    api::Api,
+    failure::Failure,
+    figures::count,
+    local::{Notice, SERVICE_USER, read_secret},
+    migrate,
+};
+
+const HOST_DEADLINE: Duration = Duration::from_secs(30);
+const HOST_EVERY: Duration = Duration::from_millis(250);
+const BUS_DEFAULT_BYTES: u64 = 8 << 30;
+
+/// What a start goes by.
+pub(super) struct Start<'a> {
+    pub settings: &'a UpSettings,
+    pub config: Option<&'a Path>,
+    pub home: &'a Home,
+    pub console: &'a Console,
+}
+
+/// What runs, for the person in front.
+pub(super) struct Started {
+    /// Each part.
+    pub parts: Vec<Shown>,
+    /// The gateway's address.
+    pub gateway: String,
+    /// The host that this machine is.
+    pub host: Option<String>,
+    /// How long the start took.
+    pub took: Duration,
+}
+
+/// A part's name, where it is, what it is.
+pub(super) type Shown = (String, String, &'static str);
+
+/// A part that is on its way, with its line on the screen.
+struct Pending(watch::Receiver<State>, Step);
+
+impl Pending {
+    async fn ready(self) -> Result<(), Failure> {
+        let Self(state, step) = self;
+        match first_ready(state, |waits_for| step.note(waits_for)).await {
+            Ok(()) => {
+                step.done("");
+                Ok(())
+            }
+            Err(failure) => {
+                step.failed();
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl Start<'_> {
+    pub async fn all(&self, parts: &mut Parts) -> Result<Started, Failure> {
+        let began = Instant::now();
+        let up = &self.settings.up;
+        let listen = self.settings.listen()?;
+        let names = services::NAMES.into_iter().filter(|name| up.agent || *name != "agent");
+        for name in names.clone() {
+            services::program(name)?;
+        }
+        ports::require("gateway", listen, "--listen")?;
+        let server = if up.nats.is_empty() {
+            ports::require("nats", ([127, 0, 0, 1], up.nats_port).into(), "--nats-port")?;
+            Some(nats::find(self.home, &up.nats_server)?)
+        } else {
+            None
+        };
+        let postgres = if up.database.is_empty() { Some(Postgres::find(self.home, &up.postgres_bin)?) } else { None };
+        self.home.secret("admin_token")?;
+
+        let mut shown = Vec::new();
+        let nats_url = self.servers(parts, &mut shown, server, postgres).await?;
+        self.migrate().await?;
+        self.note(listen, &nats_url)?;
+        self.services(parts, &mut shown, names, &self.plan(&nats_url, listen)).await?;
+        let host = if up.agent { Some(self.await_host(&gateway_url(listen)).await?) } else { None };
+        Ok(Started { parts: shown, gateway: gateway_url(listen), host, took: began.elapsed() })
+    }
+
+    /// NATS and Postgres side by side; what is missing of the two was given by address.
+    async fn servers(
+        &self,
+        parts: &mut Parts,
+        shown: &mut Vec<Shown>,
+        server: Option<PathBuf>,
+        postgres: Option<Postgres>,
+    ) -> Result<String, Failure> {
+        let up = &self.settings.up;
+        let mut nats_url = up.nats.clone();
+        let mut nats = None;
+        if let Some(program) = server {
+            let monitor = ports::free(up.nats_monitor_port)?;
+            let step = self.console.step("nats");
+            nats = Some(Pending(parts.start(nats::part(self.home, program, up.nats_port, monitor)?), step));
+            nats_url = format!("nats://127.0.0.1:{}", up.nats_port);
+            shown.push(("nats".into(), nats_url.clone(), "the bus"));
+        }
+        let nats_ready = async { if let Some(nats) = nats { nats.ready().await } else { Ok(()) } };
+        let database_ready = async {
+            let Some(postgres) = postgres else {
+                return self.home.write_secret("database_url", up.database.expose()).map(drop);
+            };
+            let step = self.console.step("postgres");
+            let port = postgres.prepare(self.home, up.postgres_port, &step).await?;
+            shown.push(("postgres".into(), format!("127.0.0.1:{port}"), "the database"));
+            Pending(parts.start(postgres.part(port)?), step).ready().await
+        };
+        // The first failure is told at once, rather than after the other's start.
+        tokio::try_join!(nats_ready, database_ready)?;
+        Ok(nats_url)
+    }
+
+    async fn services(
+        &self,
+        parts: &mut Parts,
+        shown: &mut Vec<Shown>,
+        names: impl Iterator<Item = &'static str>,
+        plan: &Plan,
+    ) -> Result<(), Failure> {
+        let first_port = self.settings.up.admin_port;
+        let mut pending = Vec::new();
+        for (offset, name) in (0_u16..).zip(names) {
+            if name == "agent" {
+                // Its first heartbeat is not to go by before anybody listens: the host would come online a beat later.
+                try_join_all(pending.drain(..).map(Pending::ready)).await?;
+            }
+            let port = ports::free(if first_port == 0 { 0 } else { first_port + offset })?;
+            let step = self.console.step(name);
+            pending.push(Pending(parts.start(plan.part(self.home, name, port)?), step));
+            let metrics = format!("127.0.0.1:{port}/metrics");
+            shown.push(match name {
+                "gateway" => (name.to_owned(), gateway_url(self.settings.listen()?), "the API"),
+                "orchestrator" => (name.to_owned(), metrics, "follows hosts"),
+                "ingest" => (name.to_owned(), metrics, "bus to database"),
+                _ => (name.to_owned(), metrics, "watches this machine"),
+            });
+        }
+        try_join_all(pending.into_iter().map(Pending::ready)).await.map(drop)
+    }
+
+    async fn migrate(&self) -> Result<(), Failure> {
+        let step = self.console.step("schema");
+        let url = read_secret(&self.home.folder.secret("database_url"))?;
+        match migrate::bring_up(&url).await {
+            Ok(0) => step.done("up to date"),
+            Ok(changes) => step.done(&format!("{} applied", count(changes, "change"))),
+            Err(failure) => {
+                step.failed();
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&self, nats_url: &str, listen: SocketAddr) -> Plan {
+        let embedded = self.settings.up.nats.is_empty();
+        let login = |user: &str, secret: &str| embedded.then(|| (user.to_owned(), self.home.secret_setting(secret)));
+        let bus = &self.settings.bus;
+        // Streams reserve their sizes, which must fit the disk; half of it is left to others.
+        let half_free = super::home::free_mib(self.home.folder.root()).map(|mib| mib * 1024 * 1024 / 2);
+        let scarce =
+            half_free.filter(|half| embedded && bus.storage_bytes == BUS_DEFAULT_BYTES && *half < BUS_DEFAULT_BYTES);
+        Plan {
+            nats_url: nats_url.to_owned(),
+            service_login: login(SERVICE_USER, nats::SERVICE_PASSWORD),
+            agent_login: login("agent", nats::AGENT_PASSWORD),
+            database: self.home.secret_setting("database_url"),
+            listen: listen.to_string(),
+            storage_bytes: scarce,
+            config: self.config.map(Path::to_path_buf),
+            dev: !embedded && bus.password.is_empty(),
+        }
+    }
+
+    /// For the other commands: where everything is.
+    fn note(&self, listen: SocketAddr, nats_url: &str) -> Result<(), Failure> {
+        let nats_user = if self.settings.up.nats.is_empty() { SERVICE_USER } else { "" };
+        let notice = Notice {
+            pid: i32::try_from(std::process::id()).unwrap_or_default(),
+            gateway: gateway_url(listen),
+            nats: nats_url.to_owned(),
+            nats_user: nats_user.to_owned(),
+        };
+        let path = self.home.folder.path("run/up.json");
+        let text = serde_json::to_string(&notice).context("encode run/up.json")?;
+        Ok(std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?)
+    }
+
+    /// Waits until the gateway knows this machine as a host that is online. Its absence is no reason to stop.
+    async fn await_host(&self, gateway: &str) -> Result<String, Failure> {
+        let step = self.console.step("this host");
+        let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
+        let began = Instant::now();
+        loop {
+            // The agent writes its id before it says it is ready.
+            let id = self.home.folder.host().unwrap_or_default();
+            let found = api.hosts(None).await;
+            let host = found.iter().flatten().find(|host| host.host_id == id);
+            match (&found, host) {
+                (_, Some(host)) if host.state == "online" => {
+                    step.done(&format!("{} is online", host.name));
+                    return Ok(host.name.clone());
+                }
+                (_, Some(host)) => step.note(&format!("{} is {}", host.name, host.state)),
+                (Ok(_), None) => step.note("waiting for its inventory"),
+                (Err(failure), None) => step.note(&failure.line()),
+            }
+            if began.elapsed() > HOST_DEADLINE {
+                step.done("not online yet: see pinacle host ls, and the agent's log");
+                return Ok(host.map_or_else(|| id, |host| host.name.clone()));
+            }
+            sleep(HOST_EVERY).await;
+        }
+    }
+}
+
+/// How this machine reaches the gateway.
+fn gateway_url(listen: SocketAddr) -> String {
+    if listen.ip().is_unspecified() {
+        format!("http://127.0.0.1:{}", listen.port())
+    } else {
+        format!("http://{listen}")
+    }
+}
