@@ -1,0 +1,10 @@
+//! The command line as people and programs use it: what it prints, how it fails, and `pinacle up` from the first start
+//! to the last process that is gone.
+
+#![expect(clippy::disallowed_types, reason = "the time of another process is real time")]
+
+mod commands;
+mod fixture;
+mod refusals;
+mod replay;
+mod up;

@@ -1,0 +1,8 @@
+//! The gateway as a real process, on a real bus and a real Postgres: what people get over HTTP and WebSocket.
+
+mod history;
+mod http;
+mod live;
+pub mod resume;
+mod socket;
+pub mod stage;

@@ -1,0 +1,26 @@
+//! Everything that takes more than one process, against real servers: one binary, a module an area.
+
+#[cfg(test)]
+mod agent;
+#[cfg(test)]
+mod bus;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod gateway;
+#[cfg(test)]
+mod ingest;
+#[cfg(test)]
+mod layout;
+#[cfg(test)]
+mod orchestrator;
+#[cfg(test)]
+mod setup;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod whole;
