@@ -38,7 +38,9 @@ pub struct AgentSettings {
     pub etc_dir: PathBuf,
     pub lima_env: PathBuf,
     pub hostname: String,
+    pub ssh_address: String,
     pub ssh_port: u16,
+    pub ssh_user: String,
     pub ssh_keys_dir: PathBuf,
 }
 

@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use pinacle_bus::contract::{
     HostId, Message, OperationId, PodId, RequestId, SCHEMA_VERSION, Timestamp, command::*, dead::DeadLetter, decode,
-    event::Event, exec::ExecRecord, host::*, inventory::Inventory, metrics::Metrics, pod::PodRecord, request::*,
+    event::Event, exec::ExecRecord, host::*, inventory::Inventory, ledger::*, metrics::Metrics, pod::*,
+    reconciler::ReconcilerStatus, request::*,
 };
 
 fn folder(version: u32) -> PathBuf {
@@ -48,6 +49,11 @@ fn every_message_is_written_as_its_golden_file_and_old_versions_are_read() {
         Metrics,
         Inventory,
         PodRecord,
+        CreatePod,
+        HostLedger,
+        Lease,
+        ReconcilerStatus,
+        IdempotentRequest,
         Request,
         RequestCommitted,
         Operation,

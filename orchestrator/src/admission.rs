@@ -37,8 +37,14 @@ fn admit(inventory: &Inventory, names: &Names, now: Timestamp) -> HostRecord {
         admitted_at: now,
         cordoned: false,
         labels: [].into(),
+        allowed_owners: [].into(),
+        pinned_host_keys: offered_keys(inventory),
         facts: inventory.facts.clone(),
     }
+}
+
+fn offered_keys(inventory: &Inventory) -> Vec<String> {
+    inventory.facts.ssh.as_ref().map(|ssh| ssh.host_keys.clone()).unwrap_or_default()
 }
 
 /// Takes in inventories.
@@ -96,7 +102,11 @@ impl Admission {
                 None => self.begin(inventory).await,
                 Some(Entry { record, .. }) if record.facts == inventory.facts => return self.look_after(record).await,
                 Some(Entry { revision, record, .. }) => {
-                    let record = HostRecord { facts: inventory.facts.clone(), ..record };
+                    let mut record = HostRecord { facts: inventory.facts.clone(), ..record };
+                    // Keys are pinned once. Later ones are for a person to confirm: the agent may not be itself any more.
+                    if record.pinned_host_keys.is_empty() {
+                        record.pinned_host_keys = offered_keys(inventory);
+                    }
                     self.registry.records().update(&key, &record, revision).await.map(drop).map_err(Into::into)
                 }
             };

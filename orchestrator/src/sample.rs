@@ -36,6 +36,8 @@ pub fn record(name: &str) -> HostRecord {
         admitted_at: at,
         cordoned: false,
         labels: [].into(),
+        allowed_owners: [].into(),
+        pinned_host_keys: Vec::new(),
         facts: facts(),
     }
 }

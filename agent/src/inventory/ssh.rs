@@ -23,7 +23,13 @@ pub fn endpoint(settings: &AgentSettings, listens: impl Fn(u16) -> bool) -> Opti
         set => set,
     };
     let keys = if settings.ssh_keys_dir.as_os_str().is_empty() { &ssh } else { &settings.ssh_keys_dir };
-    Some(SshEndpoint { port, host_keys: host_keys(keys) })
+    let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    Some(SshEndpoint {
+        address: told(&settings.ssh_address),
+        port,
+        user: told(&settings.ssh_user),
+        host_keys: host_keys(keys),
+    })
 }
 
 /// The first `Port` outside of any `Match`; later ones only add further ports.

@@ -12,7 +12,8 @@ use super::{
 pub struct ExecRecord {
     /// The operation that it belongs to.
     pub operation_id: OperationId,
-    /// Counts the operation's commands from 1; with the operation it identifies the record.
+    /// Counts the operation's commands from 1, after each take-over from the next thousand and 1; with the operation it
+    /// identifies the record.
     pub sequence: u32,
     /// The host it ran on.
     pub host_id: HostId,

@@ -1,6 +1,6 @@
 //! A host's sign of life, and the live record that the orchestrator keeps of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +174,10 @@ pub struct HostRecord {
     pub cordoned: bool,
     /// For placement.
     pub labels: BTreeMap<String, String>,
+    /// Whose pods it takes; empty = everybody's.
+    pub allowed_owners: BTreeSet<String>,
+    /// The SSH host keys that it had when it was admitted, or that a person has confirmed since. No others are trusted.
+    pub pinned_host_keys: Vec<String>,
     /// From its newest inventory.
     pub facts: HostFacts,
 }
@@ -228,6 +232,10 @@ impl Message for HostRecord {
             check::text("labels", key, 255)?;
             check::text("labels", value, 255)?;
         }
+        check::length("allowed_owners", self.allowed_owners.len(), 1024)?;
+        self.allowed_owners.iter().try_for_each(|owner| check::text("allowed_owners", owner, 255))?;
+        check::length("pinned_host_keys", self.pinned_host_keys.len(), 64)?;
+        self.pinned_host_keys.iter().try_for_each(|key| check::text("pinned_host_keys", key, 8192))?;
         check::facts(&self.facts)
     }
 }

@@ -98,8 +98,12 @@ pub struct PortEntry {
 /// Where a host takes SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SshEndpoint {
+    /// The address; null = the first of the host's addresses.
+    pub address: Option<String>,
     /// The port.
     pub port: u16,
+    /// Who the orchestrator is there; null = as its settings say.
+    pub user: Option<String>,
     /// Public host keys in OpenSSH form: algorithm, key in base64.
     pub host_keys: Vec<String>,
 }

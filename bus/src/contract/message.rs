@@ -134,6 +134,8 @@ pub(super) mod check {
         count("facts.disk_total_bytes", facts.disk_total_bytes)?;
         within("facts.cpu_count", f64::from(facts.cpu_count), 0.0, 4096.0)?;
         for (field, value) in [
+            ("facts.ssh.address", facts.ssh.as_ref().and_then(|ssh| ssh.address.as_ref())),
+            ("facts.ssh.user", facts.ssh.as_ref().and_then(|ssh| ssh.user.as_ref())),
             ("facts.agent_version", Some(&facts.agent_version)),
             ("facts.boot_id", Some(&facts.boot_id)),
             ("facts.os", Some(&facts.os)),

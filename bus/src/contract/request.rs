@@ -1,9 +1,11 @@
 //! What people want done, and the record of its being done.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::{
-    OperationId, RequestId, Timestamp,
+    HostId, OperationId, RequestId, Timestamp,
     message::{Invalid, Message, check},
 };
 
@@ -41,6 +43,40 @@ impl Message for Request {
         check::text("requested_by", &self.requested_by, 255)?;
         check::json("parameters", &self.parameters, Self::MAX_BYTES)
     }
+}
+
+/// What the gateway answered a request with an idempotency key with, in the bucket `idempotency` under the key's digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IdempotentRequest {
+    /// What was published, and is published again when the key comes again.
+    pub request: Request,
+}
+
+impl Message for IdempotentRequest {
+    const NAME: &'static str = "idempotent_request";
+    const MAX_BYTES: usize = Request::MAX_BYTES + 1024;
+
+    fn check(&self) -> Result<(), Invalid> {
+        self.request.check()
+    }
+}
+
+/// The parameters of a request `req.pod.<pod>.cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelOperation {
+    /// Which operation of the pod's: the one under way, or one that waits.
+    pub operation_id: OperationId,
+}
+
+/// The parameters of a request `req.host.<host>.label`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelHost {
+    /// Labels to set.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Labels to take away.
+    #[serde(default)]
+    pub remove: BTreeSet<String>,
 }
 
 /// A request's row is in the database. Source: ingest, after the commit; in no stream, for whoever waits for it.
@@ -105,6 +141,12 @@ pub struct Operation {
     pub target_id: String,
     /// What is done.
     pub verb: String,
+    /// Who asked for it; `pinacle` for what the installation does by itself.
+    pub requested_by: String,
+    /// The host that it works on, once known.
+    pub host_id: Option<HostId>,
+    /// How often another copy of the orchestrator has taken it over.
+    pub takeovers: u32,
     /// How far it is.
     pub progress: Progress,
     /// Why it waits, failed or was cancelled, in words that people understand.
@@ -128,6 +170,8 @@ pub struct OperationStep {
     pub progress: Progress,
     /// What went wrong.
     pub cause: Option<String>,
+    /// What it is at, or what it waits for, such as `copying the image: 40 %`.
+    pub note: Option<String>,
     /// When it began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -142,11 +186,13 @@ impl Message for Operation {
         check::token("kind", &self.kind)?;
         check::token("target_id", &self.target_id)?;
         check::token("verb", &self.verb)?;
+        check::text("requested_by", &self.requested_by, 255)?;
         check::text("cause", self.cause.as_deref().unwrap_or_default(), 4096)?;
         check::length("steps", self.steps.len(), 256)?;
         self.steps.iter().try_for_each(|step| {
             check::token("steps.label", &step.label)?;
-            check::text("steps.cause", step.cause.as_deref().unwrap_or_default(), 4096)
+            check::text("steps.cause", step.cause.as_deref().unwrap_or_default(), 4096)?;
+            check::text("steps.note", step.note.as_deref().unwrap_or_default(), 4096)
         })
     }
 }

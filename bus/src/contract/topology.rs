@@ -69,7 +69,7 @@ impl StreamName {
             },
             Self::Metrics => StreamSpec {
                 async_persist: true,
-                ..file(vec![filter::metrics()], Keep::For(DAY), 50, "samples of hosts and pods")
+                ..file(vec![filter::metrics()], Keep::For(DAY), 46, "samples of hosts and pods")
             },
             Self::Inventory => {
                 file(vec![filter::inventories()], Keep::LastOfEach, 5, "the newest inventory of each host")
@@ -157,8 +157,12 @@ pub const INGEST_PODS: ConsumerSpec = consumer("ingest-pods", StreamName::PodRec
 pub const ORCHESTRATOR_INVENTORY: ConsumerSpec =
     consumer("orchestrator-inventory", StreamName::Inventory, "inventories → the live records of hosts");
 
+/// Requests → the live records of pods and hosts.
+pub const ORCHESTRATOR_REQUESTS: ConsumerSpec =
+    consumer("orchestrator-requests", StreamName::Requests, "requests → the live records of pods and hosts");
+
 /// Every consumer.
-pub const CONSUMERS: [ConsumerSpec; 8] = [
+pub const CONSUMERS: [ConsumerSpec; 9] = [
     INGEST_METRICS,
     INGEST_REQUESTS,
     INGEST_EVENTS,
@@ -167,6 +171,7 @@ pub const CONSUMERS: [ConsumerSpec; 8] = [
     INGEST_HOSTS,
     INGEST_PODS,
     ORCHESTRATOR_INVENTORY,
+    ORCHESTRATOR_REQUESTS,
 ];
 
 /// A key-value bucket.
@@ -217,5 +222,22 @@ pub const LEASES: BucketSpec = BucketSpec {
     description: "who does what for now",
 };
 
+/// What the reconcilers see and do.
+pub const STATUS: BucketSpec = BucketSpec {
+    name: "status",
+    time_to_live: Duration::ZERO,
+    max_value_bytes: 512 * 1024,
+    storage_percent: 1,
+    description: "what each reconciler found and did last",
+};
+/// Requests by idempotency key.
+pub const IDEMPOTENCY: BucketSpec = BucketSpec {
+    name: "idempotency",
+    time_to_live: DAY,
+    max_value_bytes: 512 * 1024,
+    storage_percent: 3,
+    description: "requests that came with an idempotency key",
+};
+
 /// Every bucket.
-pub const BUCKETS: [BucketSpec; 4] = [HOSTS, PODS, LEDGER, LEASES];
+pub const BUCKETS: [BucketSpec; 6] = [HOSTS, PODS, LEDGER, LEASES, STATUS, IDEMPOTENCY];

@@ -169,7 +169,7 @@ impl Host {
                 docker_version: Some(DOCKER.into()),
                 runtimes: vec!["runc".into(), "runsc".into()],
                 addresses: vec!["192.0.2.1".into()],
-                ssh: Some(SshEndpoint { port: 22, host_keys: Vec::new() }),
+                ssh: Some(SshEndpoint { address: None, port: 22, user: None, host_keys: Vec::new() }),
                 lima_name: None,
             },
             containers: self.metrics.pods.iter().map(|pod| container(pod.pod_id, started)).collect(),

@@ -313,9 +313,9 @@ impl<'a> From<&'a PodLive> for PodView<'a> {
             cause: record.and_then(|record| record.cause.as_deref()),
             phase_since: record.map(|record| record.phase_since),
             created_at: record.map(|record| record.created_at),
-            operation_id: record.and_then(|record| record.operation_id),
-            tier: record.map(|record| record.tier.as_str()),
-            image: record.map(|record| record.image.as_str()),
+            operation_id: record.and_then(|record| record.operation.as_ref()).map(|operation| operation.operation_id),
+            tier: record.map(|record| record.spec.tier.as_str()),
+            image: record.map(|record| record.spec.image.as_str()),
             external_port: record.and_then(|record| record.external_port),
             metrics: pod.sample.as_deref().map(|sampled| PodFigures {
                 sampled_at: sampled.sampled_at,

@@ -21,7 +21,7 @@ use pinacle_bus::{
         dead::DeadLetter,
         event::Event,
         metrics::Metrics,
-        pod::{PodPhase, PodRecord},
+        pod::PodRecord,
         request::Request,
         subject::{EventKind, filter},
         topology::{INGEST_EVENTS, INGEST_REQUESTS, PODS, StreamName},
@@ -88,21 +88,8 @@ async fn publish_event(bus: &Bus, number: usize) -> u64 {
 }
 
 fn pod_record(name: &str) -> PodRecord {
-    PodRecord {
-        pod_id: PodId::new(),
-        name: name.into(),
-        owner: "somebody".into(),
-        host_id: None,
-        phase: PodPhase::Pending,
-        cause: None,
-        phase_since: Timestamp::now(),
-        created_at: Timestamp::now(),
-        operation_id: None,
-        tier: "dev.small".into(),
-        image: "pinacle/base:1".into(),
-        external_port: None,
-        fence: 0,
-    }
+    let golden: PodRecord = serde_json::from_str(include_str!("../../../bus/golden/v1/pod_record.json")).unwrap();
+    PodRecord { pod_id: PodId::new(), name: name.into(), ..golden }
 }
 
 fn golden_metrics() -> Metrics {

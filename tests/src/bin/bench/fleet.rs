@@ -41,6 +41,8 @@ fn record(host_id: HostId, number: usize) -> HostRecord {
         evidence: Evidence::default(),
         admitted_at: now,
         cordoned: false,
+        allowed_owners: [].into(),
+        pinned_host_keys: Vec::new(),
         labels: BTreeMap::new(),
         facts: HostFacts {
             agent_version: "0.1.0".into(),

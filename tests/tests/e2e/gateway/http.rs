@@ -9,6 +9,7 @@ use pinacle_bus::{
         command::{Fault, FaultCode, Ping, Pong},
         host::HostState,
         subject::filter,
+        topology::StreamName,
     },
 };
 use pinacle_tests::{Launch, eventually};
@@ -344,7 +345,8 @@ async fn requests_beyond_the_limits_are_refused_and_none_hangs() {
     let host = stage.host("alpha").await;
     // An agent that listens and never answers.
     let _agent = stage.bus.subscribe(filter::commands(host)).await.unwrap();
-    stage.bus.flush(SOON).await.unwrap();
+    // The server takes one client's lines in order: once it answers, it knows of the subscription.
+    stage.bus.stream_bounds(StreamName::Events).await.unwrap();
     let slow = stage.post("/hosts/alpha/commands/ping");
     let other = eventually(SOON, "a refusal", async || {
         let answer = stage.get("/version").await;
