@@ -7,6 +7,7 @@ pub mod follow;
 pub mod liveness;
 pub mod names;
 pub mod notice;
+pub mod operation;
 pub mod registry;
 pub mod settings;
 

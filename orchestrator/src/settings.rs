@@ -1,10 +1,10 @@
 //! What the orchestrator can be told. `default.toml` documents every key.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use pinacle_bus::{
     service::ServiceSettings,
-    settings::{AdminSettings, BUS_DEFAULTS, BusSettings, LOG_DEFAULTS, LogSettings, Settings},
+    settings::{AdminSettings, BUS_DEFAULTS, BusSettings, LOG_DEFAULTS, LogSettings, Secret, Settings},
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,44 @@ pub struct Orchestrator {
     pub reconnect_grace_ms: u64,
     pub changes_at_once: usize,
     pub inventories_at_once: usize,
+    pub ssh_key: Secret,
+    pub ssh_user: String,
+    pub ssh_channels: usize,
+    pub ssh_connect_ms: u64,
+    pub ssh_idle_ms: u64,
+    pub limactl: String,
+    pub base_image: String,
+    pub base_image_archive: PathBuf,
+    pub allow_runc: bool,
+    pub blocked_networks: Vec<String>,
+    pub placement: Placement,
+    pub cpu_overcommit: f64,
+    pub memory_overcommit: f64,
+    pub disk_overcommit: f64,
+    pub memory_reserve_bytes: u64,
+    pub operations_at_once: usize,
+    pub operations_per_host: usize,
+    pub lease_ms: u64,
+    pub create_deadline_ms: u64,
+    pub operation_deadline_ms: u64,
+    pub restart_tries: u32,
+    pub restart_backoff_ms: u64,
+    pub restart_backoff_max_ms: u64,
+    pub restart_settled_ms: u64,
+    pub reconcile_ms: u64,
+    pub orphan_grace_ms: u64,
+    pub deleted_kept_ms: u64,
+    pub crash_at: String,
+}
+
+/// Which of the hosts with room is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// The one with the most room.
+    Spread,
+    /// The one with the least that suffices.
+    Pack,
 }
 
 impl Orchestrator {
@@ -80,10 +118,39 @@ impl Settings for OrchestratorSettings {
                 "orchestrator.reconnect_grace_ms: must be from {least} (bus.reconnect_max_ms, a heartbeat's interval and a second) to 300000"
             ));
         }
-        for (key, value) in [("changes_at_once", own.changes_at_once), ("inventories_at_once", own.inventories_at_once)]
-        {
+        for (key, value) in [
+            ("changes_at_once", own.changes_at_once),
+            ("inventories_at_once", own.inventories_at_once),
+            ("ssh_channels", own.ssh_channels),
+            ("operations_at_once", own.operations_at_once),
+            ("operations_per_host", own.operations_per_host),
+        ] {
             if !(1..=1024).contains(&value) {
                 faults.push(format!("orchestrator.{key}: must be from 1 to 1024"));
+            }
+        }
+        for (key, value, least, most) in [
+            ("ssh_connect_ms", own.ssh_connect_ms, 100, 60_000),
+            ("ssh_idle_ms", own.ssh_idle_ms, 1000, 86_400_000),
+            // A lease must outlive a renewal, and the bucket forgets leases after 30 s.
+            ("lease_ms", own.lease_ms, 500, 20_000),
+            ("create_deadline_ms", own.create_deadline_ms, 1000, 86_400_000),
+            ("operation_deadline_ms", own.operation_deadline_ms, 1000, 86_400_000),
+            ("restart_backoff_ms", own.restart_backoff_ms, 10, 3_600_000),
+            ("restart_backoff_max_ms", own.restart_backoff_max_ms, own.restart_backoff_ms, 3_600_000),
+            ("reconcile_ms", own.reconcile_ms, 100, 3_600_000),
+        ] {
+            if !(least..=most).contains(&value) {
+                faults.push(format!("orchestrator.{key}: must be from {least} to {most}"));
+            }
+        }
+        for (key, value) in [
+            ("cpu_overcommit", own.cpu_overcommit),
+            ("memory_overcommit", own.memory_overcommit),
+            ("disk_overcommit", own.disk_overcommit),
+        ] {
+            if !(0.1..=100.0).contains(&value) {
+                faults.push(format!("orchestrator.{key}: must be from 0.1 to 100"));
             }
         }
         faults

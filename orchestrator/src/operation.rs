@@ -1,0 +1,3 @@
+//! Operations on pods.
+
+pub mod plan;
