@@ -231,6 +231,31 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn an_hours_worth_of_jitter_clock_steps_and_bus_restarts_raises_no_alarm(
+        beats in vec((1000_u64..=12_000, 0_u32..20, 0_u64..30_000), 720),
+    ) {
+        let mut world = World::new();
+        for (gap, event, away) in beats {
+            world.beat();
+            world.wait(Duration::from_millis(gap));
+            match event {
+                0 => world.disturb(&Disturbance::HostClock(HOUR_MS)),
+                1 => world.disturb(&Disturbance::HostClock(-HOUR_MS)),
+                2 => world.disturb(&Disturbance::WallClock(HOUR_MS)),
+                3 => world.disturb(&Disturbance::WallClock(-HOUR_MS)),
+                4 => world.disturb(&Disturbance::Outage(away)),
+                _ => {}
+            }
+        }
+        prop_assert!(world.now >= Duration::from_secs(3600), "{:?}", world.now);
+        prop_assert!(world.states.iter().all(|verdict| verdict.state != HostState::Offline), "{:?}", world.states);
+    }
+}
+
 #[test]
 fn a_host_that_was_heard_since_the_bus_came_back_needs_no_grace() {
     let mut world = World::new();
