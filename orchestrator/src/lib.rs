@@ -10,6 +10,7 @@ pub mod notice;
 pub mod operation;
 pub mod registry;
 pub mod settings;
+pub mod ssh;
 
 #[cfg(test)]
 mod sample;

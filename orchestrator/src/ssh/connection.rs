@@ -1,0 +1,267 @@
+//! One connection to a host, shared by all commands there: made when it is needed, made again after a break, closed when
+//! nobody has used it for long.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use pinacle_bus::contract::Timestamp;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use super::{
+    Command, ConnectError, Endpoint, ExecSink, Finished, SshError, SshSettings,
+    dial::{Live, dial},
+    execute::{Execution, Job, Limit, Session},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Between tries to open a channel that the host refuses.
+const CHANNEL_PAUSE: Duration = Duration::from_millis(200);
+/// How long it goes on refusing before that is told.
+const CHANNEL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long commands may take to end when the connection is closed by us.
+const CLOSES_WITHIN: Duration = Duration::from_secs(5);
+
+/// The one connection to a host. Cheap to clone; all clones share it.
+#[derive(Clone)]
+pub struct HostConnection(Arc<Shared>);
+
+pub(super) struct Shared {
+    endpoint: Endpoint,
+    settings: Arc<SshSettings>,
+    /// One for each channel that may be open.
+    slots: Arc<Semaphore>,
+    /// Held while connecting, so that there is one attempt at a time and one connection.
+    link: tokio::sync::Mutex<Link>,
+    /// How many attempts have ended: who waited for one takes its outcome.
+    attempts: AtomicU64,
+    last_used: Mutex<Instant>,
+    tasks: TaskTracker,
+    closed: CancellationToken,
+}
+
+#[derive(Default)]
+struct Link {
+    live: Option<Arc<Live>>,
+    failure: Option<Failure>,
+}
+
+struct Failure {
+    error: ConnectError,
+    pause: Duration,
+    retry_at: Instant,
+}
+
+impl HostConnection {
+    /// Connects when the first command needs it.
+    pub fn new(endpoint: Endpoint, settings: Arc<SshSettings>) -> Self {
+        Self(Arc::new(Shared {
+            endpoint,
+            slots: Arc::new(Semaphore::new(settings.channels)),
+            settings,
+            link: tokio::sync::Mutex::default(),
+            attempts: AtomicU64::new(0),
+            last_used: Mutex::new(Instant::now()),
+            tasks: TaskTracker::new(),
+            closed: CancellationToken::new(),
+        }))
+    }
+
+    /// Where it leads.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    /// Runs a command and puts it on record. Dropped, it ends the command as [`cancel`](CancellationToken) does, but
+    /// nobody waits for that, and the record stays without an end.
+    ///
+    /// # Errors
+    /// See [`SshError`]. An exit code other than 0 is none.
+    pub async fn run(
+        &self,
+        command: &Command,
+        sink: &ExecSink,
+        cancel: &CancellationToken,
+    ) -> Result<Finished, SshError> {
+        let (began, begun) = oneshot::channel();
+        let execution = self.start(command, cancel, began)?;
+        sink.record(command, execution, begun).await
+    }
+
+    /// Runs a command that is on no record: for tests and measurements.
+    ///
+    /// # Errors
+    /// As for [`Self::run`].
+    pub async fn run_unrecorded(&self, command: &Command, cancel: &CancellationToken) -> Result<Finished, SshError> {
+        let (began, _) = oneshot::channel();
+        self.start(command, cancel, began)?.outcome().await
+    }
+
+    /// Ends all commands, waits for that a little, and closes the connection for good.
+    pub async fn close(&self) {
+        self.0.closed.cancel();
+        self.0.tasks.close();
+        if timeout(CLOSES_WITHIN, self.0.tasks.wait()).await.is_err() {
+            warn!(host = %self.0.endpoint.address, "commands did not end in time; closing their connection");
+        }
+        self.0.link.lock().await.live = None;
+    }
+
+    fn start(
+        &self,
+        command: &Command,
+        cancel: &CancellationToken,
+        began: oneshot::Sender<Timestamp>,
+    ) -> Result<Execution, SshError> {
+        let cancel = cancel.child_token();
+        let job = Job::new(command, cancel.clone(), began)?;
+        let output = job.output.clone();
+        let shared = self.0.clone();
+        let task = self.0.tasks.spawn(async move { shared.perform(job).await });
+        Ok(Execution::new(task, output, cancel))
+    }
+}
+
+impl Shared {
+    async fn perform(self: Arc<Self>, job: Job) -> Result<Finished, SshError> {
+        let limit = Limit {
+            deadline: job.deadline,
+            after: job.allowed,
+            cancel: job.cancel.clone(),
+            closed: self.closed.clone(),
+        };
+        let session = self.session(&limit).await?;
+        let outcome = job.run(session, &limit).await;
+        *self.last_used.lock() = Instant::now();
+        outcome
+    }
+
+    /// A channel of its own on the connection.
+    async fn session(self: &Arc<Self>, limit: &Limit) -> Result<Session, SshError> {
+        let mut slot = limit
+            .hold("waiting for a free channel to the host", self.slots.clone().acquire_owned())
+            .await?
+            .map_err(|_| SshError::Cancelled { ended: true })?;
+        *self.last_used.lock() = Instant::now();
+        let patience = Instant::now() + CHANNEL_PATIENCE;
+        loop {
+            let live = limit.hold("connecting to the host", self.live()).await?.map_err(SshError::Connect)?;
+            let (returned, opened) = limit.hold("opening a channel to the host", self.open(&live, slot)).await??;
+            slot = returned;
+            let detail = match opened {
+                Ok(channel) => return Ok(Session { channel, live, slot }),
+                // A connection that has just died is noticed here; the next round makes another.
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() > patience {
+                return Err(SshError::Refused(detail));
+            }
+            debug!(host = %self.endpoint.address, detail, "the host opened no channel; trying again");
+            limit.hold("opening a channel to the host", sleep(CHANNEL_PAUSE)).await?;
+        }
+    }
+
+    /// Opens a channel in a task of its own: when nobody waits any more, it is closed again rather than left to fill up
+    /// the host.
+    async fn open(&self, live: &Arc<Live>, slot: OwnedSemaphorePermit) -> Result<Opened, SshError> {
+        let (give, take) = oneshot::channel();
+        let live = live.clone();
+        self.tasks.spawn(async move {
+            let opened = live.handle.channel_open_session().await;
+            if let Err((_slot, Ok(channel))) = give.send((slot, opened)) {
+                let _ = channel.close().await;
+            }
+        });
+        take.await.map_err(|_| SshError::Cancelled { ended: true })
+    }
+
+    /// The connection, made if need be.
+    async fn live(self: &Arc<Self>) -> Result<Arc<Live>, ConnectError> {
+        let seen = self.attempts.load(Ordering::Acquire);
+        let mut link = self.link.lock().await;
+        if let Some(live) = link.live.as_ref().filter(|live| !live.handle.is_closed()) {
+            return Ok(live.clone());
+        }
+        if let Some(lost) = link.live.take() {
+            info!(host = %self.endpoint.address, reason = lost.end(), "the connection to a host had ended");
+        }
+        if let Some(failure) = &link.failure {
+            if self.attempts.load(Ordering::Acquire) != seen {
+                return Err(failure.error.clone());
+            }
+            sleep_until(failure.retry_at).await;
+        }
+        let outcome = self.attempt().await;
+        self.attempts.fetch_add(1, Ordering::Release);
+        let label = if outcome.is_ok() { "connected" } else { "failed" };
+        metrics::counter!("pinacle_orchestrator_ssh_connects_total", "outcome" => label).increment(1);
+        match outcome {
+            Ok(live) => {
+                let live = Arc::new(live);
+                *link = Link { live: Some(live.clone()), failure: None };
+                self.watch_idle(&live);
+                Ok(live)
+            }
+            Err(error) => {
+                let before = link.failure.as_ref().map_or(FIRST_PAUSE / 2, |failure| failure.pause);
+                let pause = (before * 2).min(LONGEST_PAUSE);
+                // From half to all of it, so that copies of the orchestrator do not come in step.
+                let retry_at = Instant::now() + pause.mul_f64(rand::random_range(0.5..1.0));
+                link.failure = Some(Failure { error: error.clone(), pause, retry_at });
+                Err(error)
+            }
+        }
+    }
+
+    async fn attempt(&self) -> Result<Live, ConnectError> {
+        let within = self.settings.connect_within;
+        timeout(within, dial(&self.endpoint, &self.settings)).await.unwrap_or_else(|_| {
+            let address = format!("{}:{}", self.endpoint.address, self.endpoint.port);
+            Err(ConnectError::TimedOut { address, within })
+        })
+    }
+
+    /// Closes the connection once nobody has used it for long. Holds neither: the connection ends with the last that
+    /// uses it, whatever becomes of this.
+    fn watch_idle(self: &Arc<Self>, live: &Arc<Live>) {
+        let (shared, live) = (Arc::downgrade(self), Arc::downgrade(live));
+        let (idle, closed) = (self.settings.idle, self.closed.clone());
+        let mut wake_at = Instant::now() + idle;
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    // cancel-safe: a timer.
+                    () = sleep_until(wake_at) => {}
+                    // cancel-safe: only observed.
+                    () = closed.cancelled() => return,
+                }
+                let (Some(shared), Some(live)) = (shared.upgrade(), live.upgrade()) else { return };
+                let mut link = shared.link.lock().await;
+                if !link.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, &live)) {
+                    return;
+                }
+                let is_used = shared.slots.available_permits() < shared.settings.channels;
+                let unused_since = *shared.last_used.lock();
+                wake_at = if is_used { Instant::now() + idle } else { unused_since + idle };
+                if wake_at <= Instant::now() {
+                    debug!(host = %shared.endpoint.address, "closing a connection that nobody uses");
+                    link.live = None;
+                    return;
+                }
+            }
+        });
+    }
+}
+
+type Opened = (OwnedSemaphorePermit, Result<russh::Channel<russh::client::Msg>, russh::Error>);
