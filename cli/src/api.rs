@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pinacle_bus::settings::Secret;
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::time::sleep;
 
-pub(crate) use view::{DeadLetter, Disk, Event, Host, HostDetail, Pod, Sample};
+pub(crate) use view::{
+    Accepted, DeadLetter, Disk, Event, ExecRecord, Host, HostDetail, LogChunk, LogLine, Operation, OperationStep, Pod,
+    Reconciler, Sample,
+};
 
 use crate::{
     args::Global,
@@ -21,6 +25,9 @@ use crate::{
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8080";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(40);
+/// Pauses before a request that may be sent twice is sent again, when the connection was lost.
+const AGAIN_AFTER: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// A page's length that every list of the gateway takes.
 const PAGE: usize = 100;
 
@@ -137,6 +144,11 @@ impl Api {
         Whole::read(self.get(&format!("/pods/{}", segment(pod)), &[]).await?)
     }
 
+    /// One operation with its steps.
+    pub async fn operation(&self, id: &str) -> Result<Whole<Operation>, Failure> {
+        Whole::read(self.get(&format!("/operations/{}", segment(id)), &[]).await?)
+    }
+
     /// A list to its end, or to `most` entries.
     pub async fn all<T: DeserializeOwned>(
         &self,
@@ -169,17 +181,56 @@ impl Api {
 
     /// A request below `/api/v1`; null when the answer has no body.
     pub async fn send(&self, method: Method, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
-        let url = format!("{}/api/v1{path}", self.base);
-        let sent = self.client.request(method, url).bearer_auth(self.token.expose()).query(query).send().await;
-        let response = sent.map_err(|error| self.unreachable(&error))?;
+        let request = self.request(method, path).query(query);
+        match self.attempt(request).await {
+            Ok(answer) => answer,
+            Err(lost) => Err(self.unreachable(&lost)),
+        }
+    }
+
+    /// A change that says something in its body.
+    pub async fn change(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
+        match self.attempt(self.request(method, path).json(body)).await {
+            Ok(answer) => answer,
+            Err(lost) => Err(self.unreachable(&lost)),
+        }
+    }
+
+    /// A `POST` that the key makes safe to send again: when the connection is lost after the request went out, nobody
+    /// knows whether it was heard.
+    pub async fn post_once(&self, path: &str, body: &Value, key: &str) -> Result<Value, Failure> {
+        let mut pauses = AGAIN_AFTER.into_iter();
+        let mut heard = false;
+        loop {
+            let request = self.request(Method::POST, path).header("idempotency-key", key).json(body);
+            let lost = match self.attempt(request).await {
+                Ok(answer) => return answer,
+                Err(lost) => lost,
+            };
+            heard |= !lost.is_connect() && !lost.is_builder();
+            match pauses.next() {
+                Some(pause) if heard => sleep(pause).await,
+                _ => return Err(self.unreachable(&lost)),
+            }
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}/api/v1{path}", self.base)).bearer_auth(self.token.expose())
+    }
+
+    /// What the gateway answers; the outer error when no whole answer came.
+    async fn attempt(&self, request: RequestBuilder) -> Result<Result<Value, Failure>, reqwest::Error> {
+        let response = request.send().await?;
         if !response.status().is_success() {
-            return Err(self.refused(response).await);
+            return Ok(Err(self.refused(response).await));
         }
-        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let body = response.bytes().await?;
         if body.is_empty() {
-            return Ok(Value::Null);
+            return Ok(Ok(Value::Null));
         }
-        Ok(serde_json::from_slice(&body).with_context(|| format!("{} does not speak Pinacle's API", self.base))?)
+        let read = serde_json::from_slice(&body).with_context(|| format!("{} does not speak Pinacle's API", self.base));
+        Ok(read.map_err(Failure::from))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {

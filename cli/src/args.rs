@@ -1,15 +1,18 @@
 //! What can be typed: every command, option and example. Nothing here does anything.
 
 mod commands;
+mod host;
+mod pod;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use commands::{
-    DeadCommand, EventsArgs, HostCommand, HostList, HostStateArg, MigrateCommand, MigrateRun, PodCommand, PodList,
-    ReplayArgs, UpArgs, WatchArgs,
-};
+pub(crate) use commands::{DeadCommand, EventsArgs, MigrateCommand, MigrateRun, ReplayArgs, UpArgs, WatchArgs};
+pub(crate) use host::{HostCommand, HostList, HostStateArg, LabelChange};
+pub(crate) use pod::{CreateArgs, ExecArgs, LogArgs, OpCommand, PodAction, PodCommand, PodList, Wait};
+
+use crate::failure::Failure;
 
 const STYLES: clap::builder::Styles = clap::builder::Styles::plain();
 
@@ -26,6 +29,7 @@ const STYLES: clap::builder::Styles = clap::builder::Styles::plain();
 Examples:
   pinacle up                     start everything on this machine and stay in the foreground
   pinacle host ls                which hosts there are, and how they are
+  pinacle pod create web         make a pod and watch it being made
   pinacle host top my-machine    one host, live
   pinacle watch                  everything, as it happens
   pinacle events --since 1h      what happened in the last hour"
@@ -103,12 +107,21 @@ pub(crate) enum ColorChoice {
 pub(crate) enum Command {
     /// Start everything on this machine and stay in the foreground
     Up(UpArgs),
-    /// Hosts: list, show, follow live
+    /// Hosts: list, show, follow live, close for new pods, label
     #[command(subcommand)]
     Host(HostCommand),
-    /// Pods: list, show
+    /// Pods: list, show, create, start, stop, remove; their output, and the commands run for them
     #[command(subcommand)]
     Pod(PodCommand),
+    /// Operations: what is being done to pods, step by step; cancel
+    #[command(subcommand)]
+    Op(OpCommand),
+    /// What is not as it should be, and what is done about it
+    #[command(after_help = "\
+Examples:
+  pinacle status
+  pinacle status --json | jq '.[].findings[]'")]
+    Status,
     /// Print changes of hosts and pods, samples and events as they happen
     Watch(WatchArgs),
     /// What happened
@@ -138,12 +151,27 @@ Examples:
     },
 }
 
+/// `KEY=VALUE`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=').filter(|(key, _)| !key.is_empty()) {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err("give NAME=VALUE".into()),
+    }
+}
+
 /// `--yes`, where something is lost.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Yes {
     /// Do it without asking
     #[arg(long, short, action = ArgAction::SetTrue)]
     pub yes: bool,
+}
+
+impl Yes {
+    /// Says what would happen, unless it was said that it shall.
+    pub fn or_refuse(self, what: &str) -> Result<(), Failure> {
+        if self.yes { Ok(()) } else { Err(Failure::input(format!("{what}: say --yes if it is to be done"))) }
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Input(String),
     /// It could not be done: exit code 1.
     Failed(String),
+    /// A person pressed Ctrl-C while a command followed something: exit code 130, as shells have it.
+    Interrupted(String),
     /// Whoever reads the output has gone: nothing to say, as with other programs.
     ReaderGone,
 }
@@ -31,7 +33,7 @@ impl Failure {
     /// The one line.
     pub fn line(&self) -> String {
         match self {
-            Self::Input(message) | Self::Failed(message) => one_line(message),
+            Self::Input(message) | Self::Failed(message) | Self::Interrupted(message) => one_line(message),
             Self::ReaderGone => String::new(),
         }
     }
@@ -41,6 +43,7 @@ impl Failure {
         let code = match &self {
             Self::Input(_) => 2,
             Self::Failed(_) => 1,
+            Self::Interrupted(_) => 130,
             Self::ReaderGone => return ExitCode::SUCCESS,
         };
         say(&format!("pinacle: {}", self.line()));

@@ -1,15 +1,32 @@
-//! `pinacle host ls` and `show`.
+//! `pinacle host …`.
+
+mod terms;
 
 use crate::{
     api::{Api, Host, HostDetail},
-    args::{Global, HostList, HostStateArg},
+    args::{Global, HostCommand, HostList, HostStateArg},
+    exec,
     failure::Failure,
     figures::{ago, bytes, clean, count, moment, percent, rate, share, span},
     terminal::{Terminal, Tone, number},
+    top,
 };
 
-/// `pinacle host ls`.
-pub(crate) async fn list(global: &Global, terminal: &Terminal, list: HostList) -> Result<(), Failure> {
+/// `pinacle host …`.
+pub(crate) async fn run(global: &Global, terminal: &Terminal, command: HostCommand) -> Result<(), Failure> {
+    match command {
+        HostCommand::Ls(options) => list(global, terminal, options).await,
+        HostCommand::Show { host } => show(global, terminal, &host).await,
+        HostCommand::Top { host } => top::run(global, terminal, host.as_deref()).await,
+        HostCommand::Cordon { host } => terms::cordon(global, terminal, &host).await,
+        HostCommand::Uncordon { host } => terms::uncordon(global, terminal, &host).await,
+        HostCommand::Label { host, labels } => terms::label(global, terminal, &host, labels).await,
+        HostCommand::TrustKeys { host, yes } => terms::trust_keys(global, terminal, &host, yes).await,
+        HostCommand::ExecLog { host, exec } => exec::of_host(global, terminal, &host, exec).await,
+    }
+}
+
+async fn list(global: &Global, terminal: &Terminal, list: HostList) -> Result<(), Failure> {
     let state = list.state.map(|state| match state {
         HostStateArg::Online => "online",
         HostStateArg::Degraded => "degraded",
@@ -64,8 +81,7 @@ fn because(host: &Host) -> String {
     }
 }
 
-/// `pinacle host show`.
-pub(crate) async fn show(global: &Global, terminal: &Terminal, host: &str) -> Result<(), Failure> {
+async fn show(global: &Global, terminal: &Terminal, host: &str) -> Result<(), Failure> {
     let host = Api::open(global)?.host(host).await?;
     if terminal.json {
         return terminal.document(&host.json);
@@ -115,6 +131,8 @@ fn identity(page: &mut Page<'_>, detail: &HostDetail) {
         page.line("heartbeat", format!("{} ago", ago(beat.received_at)));
         page.line("up for", span(beat.uptime_seconds));
     }
+    let labels: Vec<String> = detail.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    page.line("labels", clean(&labels.join(" ")));
     page.line("admitted", format!("{} UTC", moment(detail.admitted_at)));
     page.head("machine");
     page.line("system", clean(&format!("{}, kernel {}, {}", facts.os, facts.kernel, facts.architecture)));

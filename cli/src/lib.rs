@@ -5,15 +5,19 @@ mod args;
 mod completions;
 mod dead;
 mod events;
+mod exec;
 mod failure;
 mod figures;
 mod host;
 mod live;
 mod local;
 mod migrate;
+mod op;
 mod pod;
+mod progress;
 mod replay;
 mod sim;
+mod status;
 mod terminal;
 mod top;
 mod up;
@@ -23,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, HostCommand};
+use args::{Cli, Command};
 use failure::{Failure, refuse};
 use terminal::Terminal;
 
@@ -52,10 +56,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let terminal = Terminal::new(&global);
     match command {
         Command::Up(args) => up::run(args, &global, &terminal).await,
-        Command::Host(HostCommand::Ls(list)) => host::list(&global, &terminal, list).await,
-        Command::Host(HostCommand::Show { host }) => host::show(&global, &terminal, &host).await,
-        Command::Host(HostCommand::Top { host }) => top::run(&global, &terminal, host.as_deref()).await,
+        Command::Host(command) => host::run(&global, &terminal, command).await,
         Command::Pod(command) => pod::run(&global, &terminal, command).await,
+        Command::Op(command) => op::run(&global, &terminal, command).await,
+        Command::Status => status::run(&global, &terminal).await,
         Command::Watch(args) => watch::run(&global, &terminal, args).await,
         Command::Events(args) => events::run(&global, &terminal, args).await,
         Command::Dead(command) => dead::run(&global, &terminal, command).await,

@@ -1,13 +1,18 @@
-//! `pinacle pod ls` and `show`.
+//! `pinacle pod …`.
+
+mod act;
+mod logs;
 
 use std::collections::HashMap;
 
 use crate::{
     api::{Api, Pod, Whole},
-    args::{Global, PodCommand, PodList},
+    args::{EventsArgs, Global, PodCommand, PodList},
+    events, exec,
     failure::Failure,
     figures::{ago, bytes, clean, moment, percent},
     host::Page,
+    op,
     terminal::{Terminal, Tone, number},
 };
 
@@ -16,7 +21,35 @@ pub(crate) async fn run(global: &Global, terminal: &Terminal, command: PodComman
     match command {
         PodCommand::Ls(options) => list(global, terminal, options).await,
         PodCommand::Show { pod } => show(global, terminal, &pod).await,
+        PodCommand::Create(args) => act::create(global, terminal, args).await,
+        PodCommand::Start(action) => act::act(global, terminal, "start", action).await,
+        PodCommand::Stop(action) => act::act(global, terminal, "stop", action).await,
+        PodCommand::Restart(action) => act::act(global, terminal, "restart", action).await,
+        PodCommand::Pause(action) => act::act(global, terminal, "pause", action).await,
+        PodCommand::Resume(action) => act::act(global, terminal, "resume", action).await,
+        PodCommand::Rm { action, yes } => act::remove(global, terminal, action, yes).await,
+        PodCommand::Logs(args) => logs::run(global, terminal, args).await,
+        PodCommand::ExecLog { pod, exec, follow, container_only } => {
+            exec::of_pod(global, terminal, &pod, exec::Wanted { exec, container_only, follow }).await
+        }
+        PodCommand::Events { pod, limit } => {
+            let args = EventsArgs { since: None, host: None, pod: Some(pod), limit: Some(limit) };
+            events::run(global, terminal, args).await
+        }
     }
+}
+
+/// The name of a pod's host, and where the pod answers; `-` for what is not known.
+pub(crate) async fn whereabouts(api: &Api, pod: &Pod) -> (String, String) {
+    let unknown = || "-".to_owned();
+    let Some(host) = &pod.host_id else { return (unknown(), unknown()) };
+    let Ok(host) = api.host(host).await else { return (host.clone(), unknown()) };
+    let address = host.facts.ssh.as_ref().and_then(|ssh| ssh.address.as_ref()).or(host.facts.addresses.first());
+    let address = address.zip(pod.external_port).map(|(address, port)| match address.contains(':') {
+        true => format!("http://[{address}]:{port}"),
+        false => format!("http://{address}:{port}"),
+    });
+    (host.host.name.clone(), address.unwrap_or_else(unknown))
 }
 
 async fn list(global: &Global, terminal: &Terminal, options: PodList) -> Result<(), Failure> {
@@ -29,7 +62,7 @@ async fn list(global: &Global, terminal: &Terminal, options: PodList) -> Result<
     if pods.is_empty() {
         terminal.hint(match options.host {
             Some(_) => "there are no pods on this host",
-            None => "there are no pods yet: a container with the label pinacle.pod=<pod id> on a host appears here",
+            None => "there are no pods yet: pinacle pod create NAME makes one",
         });
         return Ok(());
     }
@@ -102,6 +135,16 @@ async fn show(global: &Global, terminal: &Terminal, pod: &str) -> Result<(), Fai
     let names = host_names(&api).await?;
     let mut page = Page { terminal, text: String::new() };
     identity(&mut page, &pod, &names);
+    if pod.external_port.is_some() {
+        page.line("address", clean(&whereabouts(&api, &pod).await.1));
+    }
+    // It may have ended between the two questions.
+    if let Some(operation) = &pod.operation_id
+        && let Ok(operation) = api.operation(operation).await
+    {
+        page.head(&format!("{} is under way: {}", operation.verb, operation.operation_id));
+        op::steps(&mut page, &operation);
+    }
     figures(&mut page, &pod);
     terminal.text(&page.text)
 }

@@ -11,7 +11,6 @@ mod part;
 mod ports;
 mod postgres;
 mod probe;
-mod progress;
 mod services;
 mod settings;
 mod signals;
@@ -27,10 +26,10 @@ use crate::{
     args::{Global, UpArgs},
     failure::Failure,
     local::Folder,
+    progress::Console,
     terminal::Terminal,
 };
 use home::Home;
-use progress::Console;
 use settings::UpSettings;
 use signals::Signals;
 use start::Start;

@@ -1,7 +1,10 @@
 //! What the commands read of hosts, pods, events and dead letters. Fields that no command shows are left out.
 
+use std::collections::BTreeMap;
+
 use pinacle_bus::contract::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// A host in a list.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,6 +40,8 @@ pub(crate) struct HostDetail {
     #[serde(flatten)]
     pub host: Host,
     pub admitted_at: Timestamp,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     pub facts: Facts,
     pub heartbeat: Option<Heartbeat>,
     pub sample: Option<Sample>,
@@ -65,6 +70,7 @@ pub(crate) struct Facts {
 /// Where a host takes SSH.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Ssh {
+    pub address: Option<String>,
     pub port: u16,
 }
 
@@ -138,6 +144,7 @@ pub(crate) struct Pod {
     pub tier: Option<String>,
     pub image: Option<String>,
     pub external_port: Option<u16>,
+    pub operation_id: Option<String>,
     pub metrics: Option<PodFigures>,
 }
 
@@ -173,6 +180,103 @@ pub(crate) struct Event {
     pub target_id: String,
     pub what: String,
     pub message: String,
+}
+
+/// What answers a request that was taken in.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Accepted {
+    pub operation_id: String,
+}
+
+/// The record of a request being carried out.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Operation {
+    pub operation_id: String,
+    pub kind: String,
+    pub target_id: String,
+    pub verb: String,
+    pub progress: String,
+    pub requested_by: Option<String>,
+    pub host_id: Option<String>,
+    pub cause: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub deadline_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    #[serde(default)]
+    pub takeovers: u32,
+    #[serde(default)]
+    pub steps: Vec<OperationStep>,
+}
+
+impl Operation {
+    /// Whether nothing more comes of it.
+    pub fn ended(&self) -> bool {
+        matches!(self.progress.as_str(), "succeeded" | "failed" | "cancelled")
+    }
+}
+
+/// A step of an operation.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct OperationStep {
+    pub label: String,
+    pub progress: String,
+    pub cause: Option<String>,
+    pub note: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A command that ran, or runs, on a host.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ExecRecord {
+    pub operation_id: String,
+    pub sequence: u32,
+    pub step: String,
+    pub label: String,
+    pub command: String,
+    pub container_command: Option<String>,
+    pub stdout: String,
+    pub stderr: String,
+    pub exit_code: Option<i32>,
+    pub started_at: Timestamp,
+    pub duration_ms: Option<u64>,
+}
+
+/// Lines of a pod's output.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LogChunk {
+    pub lines: Vec<Value>,
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+/// A line of a pod's output.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LogLine {
+    pub stream: String,
+    pub text: String,
+}
+
+/// What a reconciler found and did in its last run.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Reconciler {
+    pub name: String,
+    pub ran_at: Timestamp,
+    pub duration_ms: u64,
+    pub examined: u64,
+    pub repaired: u64,
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    pub error: Option<String>,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Finding {
+    pub kind: String,
+    pub target_id: String,
+    pub what: String,
+    pub since: Timestamp,
 }
 
 /// A message that could not be handled.

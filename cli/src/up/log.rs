@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::progress::Console;
+use crate::progress::Console;
 
 /// A file grows to this size; one older file is kept beside it.
 const LARGEST_FILE_BYTES: u64 = 16 * 1024 * 1024;

@@ -23,9 +23,11 @@ use super::{
     part::{Account, Part, find_program, is_program},
     ports,
     probe::Probe,
+};
+use crate::{
+    failure::{Failure, one_line},
     progress::Step,
 };
-use crate::failure::{Failure, one_line};
 
 /// User and database alike.
 const NAME: &str = "pinacle";

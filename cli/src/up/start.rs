@@ -17,7 +17,6 @@ use super::{
     home::Home,
     nats, ports,
     postgres::Postgres,
-    progress::{Console, Step},
     services::{self, Plan},
     settings::UpSettings,
     supervise::{Parts, State, first_ready},
@@ -28,6 +27,7 @@ use crate::{
     figures::count,
     local::{Notice, SERVICE_USER, read_secret},
     migrate,
+    progress::{Console, Step},
 };
 
 const HOST_DEADLINE: Duration = Duration::from_secs(30);

@@ -15,9 +15,8 @@ use super::{
     home,
     log::PartLog,
     part::{Part, Running},
-    progress::Console,
 };
-use crate::{failure::Failure, local::Folder};
+use crate::{failure::Failure, local::Folder, progress::Console};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);

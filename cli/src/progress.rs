@@ -1,4 +1,4 @@
-//! What a person sees while `up` works: a spinner with its time for each step on a terminal, plain lines elsewhere.
+//! What a person sees while a command works: a spinner with its time for each step on a terminal, plain lines elsewhere.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ const CALM: Duration = Duration::from_secs(5);
 
 /// Standard error, shared by all steps. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Console {
+pub(crate) struct Console {
     spinners: MultiProgress,
     animated: bool,
     color: bool,
@@ -38,7 +38,7 @@ struct Down {
 }
 
 /// A step under way.
-pub(super) struct Step {
+pub(crate) struct Step {
     console: Console,
     title: String,
     spinner: ProgressBar,
@@ -59,7 +59,6 @@ impl Console {
     }
 
     /// A console that nobody sees.
-    #[cfg(test)]
     pub fn hidden() -> Self {
         let spinners = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         Self {
@@ -113,12 +112,23 @@ impl Console {
         if self.color { tone.paint(text) } else { text.to_owned() }
     }
 
+    /// A step that has ended.
+    pub fn past(&self, title: &str, tone: Tone, took: Duration, detail: &str) {
+        let mark = match tone {
+            Tone::Good => "✔",
+            Tone::Bad => "✘",
+            _ => "–",
+        };
+        let (mark, time) = (self.paint(mark, tone), format!("{:.1}s", took.as_secs_f64()));
+        self.say(format!("{mark} {title:<16} {time:>5}  {detail}").trim_end());
+    }
+
     /// Begins a step.
     pub fn step(&self, title: &str) -> Step {
         let spinner = self.spinners.add(ProgressBar::new_spinner());
         self.steps.fetch_add(1, Ordering::Relaxed);
         // Both templates are constants that the tests draw.
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<14} {elapsed:>4} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4} {wide_msg}") {
             spinner.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
         }
         spinner.set_prefix(title.to_owned());
@@ -139,21 +149,31 @@ impl Step {
         }
     }
 
+    /// The same where it matters enough to have a line of its own when nothing moves on the screen.
+    pub fn tell(&self, text: &str) {
+        if self.console.animated {
+            self.spinner.set_message(text.to_owned());
+        } else {
+            say(&format!("  {}: {text}", self.title));
+        }
+    }
+
+    /// It ended elsewhere, which took so long.
+    pub fn ended(self, tone: Tone, took: Duration, detail: &str) {
+        self.spinner.finish_and_clear();
+        self.console.past(&self.title, tone, took, detail);
+    }
+
     /// It is done; `detail` says with what.
     pub fn done(self, detail: &str) {
-        self.close("✔", Tone::Good, detail);
+        let took = self.began.elapsed();
+        self.ended(Tone::Good, took, detail);
     }
 
     /// It failed; the reason is said elsewhere, once.
     pub fn failed(self) {
-        self.close("✘", Tone::Bad, "failed");
-    }
-
-    fn close(&self, mark: &str, tone: Tone, detail: &str) {
-        let time = format!("{:.1}s", self.began.elapsed().as_secs_f64());
-        self.spinner.finish_and_clear();
-        let mark = self.console.paint(mark, tone);
-        self.console.say(format!("{mark} {:<14} {time:>5}  {detail}", self.title).trim_end());
+        let took = self.began.elapsed();
+        self.ended(Tone::Bad, took, "failed");
     }
 }
 
