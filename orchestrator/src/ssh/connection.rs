@@ -11,8 +11,9 @@ use std::{
 
 use parking_lot::Mutex;
 use pinacle_bus::contract::Timestamp;
+use russh::{Channel, client::Msg};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Semaphore, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,6 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const CHANNEL_PAUSE: Duration = Duration::from_millis(200);
 /// How long it goes on refusing before that is told.
 const CHANNEL_PATIENCE: Duration = Duration::from_secs(10);
+const OPENING: &str = "opening a channel to the host";
 /// How long commands may take to end when the connection is closed by us.
 const CLOSES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -155,35 +157,24 @@ impl Shared {
             .map_err(|_| SshError::Cancelled { ended: true })?;
         *self.last_used.lock() = Instant::now();
         let patience = Instant::now() + CHANNEL_PATIENCE;
+        let mut was_dead = false;
         loop {
             let live = limit.hold("connecting to the host", self.live()).await?.map_err(SshError::Connect)?;
-            let (returned, opened) = limit.hold("opening a channel to the host", self.open(&live, slot)).await??;
+            let (returned, opened) = limit.hold(OPENING, open(&self.tasks, &live, slot)).await??;
             slot = returned;
             let detail = match opened {
-                Ok(channel) => return Ok(Session { channel, live, slot }),
-                // A connection that has just died is noticed here; the next round makes another.
+                Ok(channel) => return Ok(Session { channel, live, slot, tasks: self.tasks.clone() }),
                 Err(error) => error.to_string(),
             };
-            if Instant::now() > patience {
+            // A connection that turns out to be dead is made anew, once; one that is alive may have a channel soon.
+            let is_dead = live.handle.is_closed();
+            if is_dead && was_dead || !is_dead && Instant::now() > patience {
                 return Err(SshError::Refused(detail));
             }
+            was_dead |= is_dead;
             debug!(host = %self.endpoint.address, detail, "the host opened no channel; trying again");
-            limit.hold("opening a channel to the host", sleep(CHANNEL_PAUSE)).await?;
+            limit.hold(OPENING, sleep(CHANNEL_PAUSE)).await?;
         }
-    }
-
-    /// Opens a channel in a task of its own: when nobody waits any more, it is closed again rather than left to fill up
-    /// the host.
-    async fn open(&self, live: &Arc<Live>, slot: OwnedSemaphorePermit) -> Result<Opened, SshError> {
-        let (give, take) = oneshot::channel();
-        let live = live.clone();
-        self.tasks.spawn(async move {
-            let opened = live.handle.channel_open_session().await;
-            if let Err((_slot, Ok(channel))) = give.send((slot, opened)) {
-                let _ = channel.close().await;
-            }
-        });
-        take.await.map_err(|_| SshError::Cancelled { ended: true })
     }
 
     /// The connection, made if need be.
@@ -264,4 +255,20 @@ impl Shared {
     }
 }
 
-type Opened = (OwnedSemaphorePermit, Result<russh::Channel<russh::client::Msg>, russh::Error>);
+/// Opens a channel in a task of its own: when nobody waits any more, it is closed again rather than left to fill up the
+/// host. What it is to hold meanwhile comes back with it.
+pub(super) async fn open<T: Send + 'static>(
+    tasks: &TaskTracker,
+    live: &Arc<Live>,
+    held: T,
+) -> Result<(T, Result<Channel<Msg>, russh::Error>), SshError> {
+    let (give, take) = oneshot::channel();
+    let live = live.clone();
+    tasks.spawn(async move {
+        let opened = live.handle.channel_open_session().await;
+        if let Err((_held, Ok(channel))) = give.send((held, opened)) {
+            let _ = channel.close().await;
+        }
+    });
+    take.await.map_err(|_| SshError::Cancelled { ended: true })
+}

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use pinacle_bus::contract::Timestamp;
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use tokio::{
     fs::File,
     io::AsyncReadExt,
@@ -12,14 +12,18 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use super::{
     Captured, Command, Fence, SshError,
     capture::Capture,
     command::Input,
+    connection::open,
     dial::Live,
-    wrapper::{refusal, wrapped},
+    wrapper::{group, kill, refusal, wrapped},
 };
 
 /// The host's own deadline is that much later, so that it counts only when we cannot reach the host.
@@ -31,6 +35,8 @@ const LINGER: Duration = Duration::from_millis(500);
 const CLOSES_WITHIN: Duration = Duration::from_secs(1);
 const FILE_CHUNK: usize = 256 * 1024;
 const STDERR: u32 = 1;
+/// How much start-up files may say before the command's process group is told.
+const LONGEST_OPENING: usize = 64 * 1024;
 
 /// A command that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +97,7 @@ pub(super) struct Session {
     pub channel: Channel<client::Msg>,
     pub live: Arc<Live>,
     pub slot: OwnedSemaphorePermit,
+    pub tasks: TaskTracker,
 }
 
 /// What a command has printed so far, for those who watch.
@@ -152,16 +159,25 @@ impl Job {
     /// Runs it. Returns shortly after the deadline at the latest, whatever the host does.
     pub async fn run(self, session: Session, limit: &Limit) -> Result<Finished, SshError> {
         let _ = self.began.send(Timestamp::now());
-        let Session { channel, live, slot: _slot } = session;
+        let Session { channel, live, slot: _slot, tasks } = session;
         let (reader, writer) = channel.split();
         let left = self.deadline.saturating_duration_since(Instant::now());
         let line = wrapped(&self.line, self.fence, left + REMOTE_GRACE);
-        let mut run =
-            Run { began: Instant::now(), reader, writer: &writer, output: &self.output, exit_code: None, signal: None };
+        let mut run = Run {
+            began: Instant::now(),
+            reader,
+            writer: &writer,
+            live: &live,
+            tasks: &tasks,
+            output: &self.output,
+            group: Group::Untold(Vec::new()),
+            exit_code: None,
+            signal: None,
+        };
         let outcome = match timeout_at(self.deadline, writer.exec(true, line)).await {
             Err(_) => Err(SshError::TimedOut { after: self.allowed, doing: RUNNING, ended: false }),
             Ok(Err(_)) => Err(SshError::ConnectionLost(live.end())),
-            Ok(Ok(())) => run.until_its_end(self.input, limit, &live).await,
+            Ok(Ok(())) => run.until_its_end(self.input, limit).await,
         };
         // Also when the host has closed it: that is a message to ourselves then.
         let _ = timeout(CLOSES_WITHIN, writer.close()).await;
@@ -180,9 +196,20 @@ struct Run<'a> {
     began: Instant,
     reader: ChannelReadHalf,
     writer: &'a ChannelWriteHalf<client::Msg>,
+    live: &'a Arc<Live>,
+    tasks: &'a TaskTracker,
     output: &'a Output,
+    group: Group,
     exit_code: Option<i32>,
     signal: Option<String>,
+}
+
+/// The command's process group on the host.
+enum Group {
+    /// It is told first; this came so far.
+    Untold(Vec<u8>),
+    Told(u32),
+    Unknown,
 }
 
 /// What a message from the host means.
@@ -194,7 +221,7 @@ enum Told {
 }
 
 impl Run<'_> {
-    async fn until_its_end(&mut self, input: Input, limit: &Limit, live: &Live) -> Result<Finished, SshError> {
+    async fn until_its_end(&mut self, input: Input, limit: &Limit) -> Result<Finished, SshError> {
         let feeding = feed(self.writer, input);
         tokio::pin!(feeding);
         let mut is_fed = false;
@@ -231,8 +258,9 @@ impl Run<'_> {
                 }
             }
         }
+        self.tell_rest();
         if !self.has_ended() {
-            return Err(SshError::ConnectionLost(live.end()));
+            return Err(SshError::ConnectionLost(self.live.end()));
         }
         Ok(Finished {
             exit_code: self.exit_code,
@@ -246,7 +274,7 @@ impl Run<'_> {
     fn take(&mut self, message: Option<ChannelMsg>) -> Told {
         match message {
             Some(ChannelMsg::Data { data }) => self.output.stdout.lock().push(&data),
-            Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => self.output.stderr.lock().push(&data),
+            Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => self.take_stderr(&data),
             Some(ChannelMsg::ExitStatus { exit_status }) => {
                 self.exit_code = Some(exit_status.cast_signed());
                 return Told::Ended;
@@ -266,22 +294,69 @@ impl Run<'_> {
         self.exit_code.is_some() || self.signal.is_some()
     }
 
+    fn take_stderr(&mut self, data: &[u8]) {
+        let mut stderr = self.output.stderr.lock();
+        let Group::Untold(opening) = &mut self.group else {
+            stderr.push(data);
+            return;
+        };
+        opening.extend_from_slice(data);
+        if let Some((before, number, after)) = group(opening) {
+            // Start-up files of the login shell may have had something to say.
+            stderr.push(before);
+            stderr.push(after);
+            self.group = Group::Told(number);
+        } else if opening.len() > LONGEST_OPENING {
+            stderr.push(opening);
+            self.group = Group::Unknown;
+        }
+    }
+
+    /// What was taken for the opening of a command that then told no group.
+    fn tell_rest(&mut self) {
+        if let Group::Untold(opening) = &self.group {
+            self.output.stderr.lock().push(opening);
+            self.group = Group::Unknown;
+        }
+    }
+
     /// Kills the command's process group on the host. Returns whether the host says that it has ended.
     async fn kill(&mut self) -> bool {
-        let confirmed = timeout(KILLED_WITHIN, async {
-            if self.writer.signal(Sig::KILL).await.is_err() {
-                return;
-            }
-            while !self.has_ended() {
-                let message = self.reader.wait().await;
-                if matches!(self.take(message), Told::Closed) {
+        let killed = timeout(KILLED_WITHIN, async {
+            let number = loop {
+                if let Group::Told(number) = self.group {
+                    break number;
+                }
+                if !self.goes_on().await {
                     return;
                 }
-            }
+            };
+            let killing = kill_group(self.tasks, self.live, number);
+            let ending = async { while self.goes_on().await {} };
+            tokio::join!(killing, ending);
         });
-        let _ = confirmed.await;
+        let _ = killed.await;
+        self.tell_rest();
         self.has_ended()
     }
+
+    /// Takes the next message; `false` when the command has ended.
+    async fn goes_on(&mut self) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        let message = self.reader.wait().await;
+        !matches!(self.take(message), Told::Closed | Told::Ended)
+    }
+}
+
+/// Ends a process group over a channel of its own: one more than commands have, of which there are fewer than sshd allows.
+async fn kill_group(tasks: &TaskTracker, live: &Arc<Live>, number: u32) {
+    let Ok(((), Ok(mut channel))) = open(tasks, live, ()).await else { return };
+    if channel.exec(true, kill(number)).await.is_ok() {
+        while !matches!(channel.wait().await, None | Some(ChannelMsg::Close)) {}
+    }
+    let _ = channel.close().await;
 }
 
 /// Sends a command what it reads, and that nothing more comes. That it stops reading before is none of our business; it

@@ -1,4 +1,8 @@
-//! What is put around a command on the host: a deadline that the host keeps by itself, and the fence.
+//! What is put around a command on the host: its process group told, a deadline that the host keeps by itself, and the
+//! fence.
+//!
+//! The login shell tells its process id, which is that of the process group, and becomes the command: by that number it
+//! is killed over another channel. SSH has a message for that, but OpenSSH ignores it when root is logged in.
 //!
 //! `timeout` kills the command's whole process group, whether or not anybody is still connected. It is coreutils' one;
 //! busybox has one that kills only the command itself, so that on such a host children outlive a deadline that passes
@@ -19,6 +23,7 @@ use super::{Fence, SshError, quote};
 /// Where fences are; a folder that only root can change.
 const FOLDER: &str = "/var/lib/pinacle/fence";
 const PREFIX: &str = "pinacle: ";
+const GROUP: &str = "pinacle-group ";
 const FENCED: i32 = 97;
 const UNUSABLE: i32 = 98;
 
@@ -29,7 +34,7 @@ shift 2
 no() { echo "pinacle: $1" >&2; exit "$2"; }
 check() { h=0; read -r h <"$f"; [ "${h:-0}" -le "$n" ] || no "fence $n is below $h" 97; }
 [ -e "$f" ] || { mkdir -p -m 700 "${f%/*}" && true >>"$f"; } || no "cannot make $f" 98
-[ -w "$f" ] || no "cannot write to $f" 98
+[ -f "$f" ] && [ -w "$f" ] || no "cannot write to $f" 98
 check
 while :; do
 exec 9<>"$f"
@@ -46,7 +51,23 @@ pub fn wrapped(line: &str, fence: Option<Fence>, limit: Duration) -> String {
     let fence = fence.map_or(String::new(), |fence| {
         format!("sh -c {} pinacle {} {} ", quote(FENCE), fence_file(fence.pod_id), fence.number)
     });
-    format!("exec timeout -s KILL {seconds} {fence}{line}")
+    format!("echo {GROUP}$$ >&2; exec timeout -s KILL {seconds} {fence}{line}")
+}
+
+/// Finds the line that tells the process group in what came of standard error so far: what came before it, the group,
+/// and what came after.
+pub fn group(stderr: &[u8]) -> Option<(&[u8], u32, &[u8])> {
+    let start = stderr.windows(GROUP.len()).position(|window| window == GROUP.as_bytes())?;
+    let (before, line) = stderr.split_at_checked(start)?;
+    let length = line.iter().position(|byte| *byte == b'\n')?;
+    let (line, after) = line.split_at_checked(length)?;
+    let number = str::from_utf8(line.strip_prefix(GROUP.as_bytes())?).ok()?;
+    Some((before, number.parse().ok()?, after.get(1..)?))
+}
+
+/// Ends a process group of the host.
+pub fn kill(group: u32) -> String {
+    format!("kill -KILL -- -{group}")
 }
 
 /// Where a host keeps a pod's fence: to be removed once nobody remembers the pod.

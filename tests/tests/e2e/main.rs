@@ -21,6 +21,8 @@ mod setup;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
+mod ssh;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod whole;
