@@ -16,6 +16,8 @@ use crate::{
     terminal::{Terminal, Tone, number},
 };
 
+pub(crate) use act::new_key;
+
 /// `pinacle pod …`.
 pub(crate) async fn run(global: &Global, terminal: &Terminal, command: PodCommand) -> Result<(), Failure> {
     match command {

@@ -3,17 +3,22 @@
 //! It starts parts in order, waits for each with a deadline, keeps them running, and stops them in order again.
 //! Every part may be killed at any time, this one included: a later `up` finds all data again.
 
+mod docker;
 mod door;
+mod ground;
 mod home;
+mod image;
 mod log;
 mod nats;
 mod part;
 mod ports;
 mod postgres;
 mod probe;
+mod sample;
 mod services;
 mod settings;
 mod signals;
+mod ssh;
 mod start;
 mod summary;
 mod supervise;
@@ -36,8 +41,8 @@ use start::Start;
 use supervise::Parts;
 
 /// Stopped in this order: the agent says farewell while everybody can still hear it, ingest writes what is in hand
-/// while Postgres is there, and the bus goes last.
-const STOP_ORDER: [&str; 6] = ["agent", "gateway", "orchestrator", "ingest", "postgres", "nats"];
+/// while Postgres is there, nobody sees the pods end with Docker as if they had died, and the bus goes last.
+const STOP_ORDER: [&str; 8] = ["agent", "gateway", "orchestrator", "ingest", "ssh", "docker", "postgres", "nats"];
 /// How long the farewell may take from the agent to the database.
 const FAREWELL: Duration = Duration::from_millis(500);
 const DISK_EVERY: Duration = Duration::from_secs(30);
@@ -66,6 +71,7 @@ pub(crate) async fn run(args: UpArgs, global: &Global, terminal: &Terminal) -> R
         name = signals.next() => {
             console.say(&format!("{name}: stopping before everything has started"));
             stop(&mut parts, &mut signals, &console).await;
+            ground::clear(&home);
             return Ok(());
         }
     };
@@ -74,6 +80,7 @@ pub(crate) async fn run(args: UpArgs, global: &Global, terminal: &Terminal) -> R
         console.say(&format!("\n{name}: stopping everything in order (once more: at once)"));
     }
     stop(&mut parts, &mut signals, &console).await;
+    ground::clear(&home);
     outcome
 }
 

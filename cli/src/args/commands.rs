@@ -17,6 +17,7 @@ Examples:
   pinacle up                                     everything, with its data in .pinacle
   pinacle up --listen 0.0.0.0:8080               let others reach the gateway
   pinacle up --nats-port 14222 --data-dir /srv/pinacle
+  pinacle up --no-pods                           only watch this machine
   pinacle up --nats nats://10.0.0.5:4222 --database postgres://pinacle@10.0.0.6/pinacle
                                                  on servers that run already")]
 pub(crate) struct UpArgs {
@@ -38,6 +39,9 @@ pub(crate) struct UpArgs {
     /// Start no agent: this machine is not a host of the fleet
     #[arg(long)]
     pub no_agent: bool,
+    /// Run no pods on this machine: start neither Docker nor an SSH server
+    #[arg(long)]
+    pub no_pods: bool,
 }
 
 /// `pinacle watch`.

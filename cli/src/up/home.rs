@@ -25,7 +25,8 @@ use crate::{failure::Failure, local::Folder};
 
 /// Folders within, and who may look: others must get through to Postgres' own.
 const FOLDERS: [(&str, u32); 5] = [("", 0o755), ("secrets", 0o700), ("run", 0o755), ("logs", 0o755), ("bin", 0o755)];
-const GOODBYE: Duration = Duration::from_secs(15);
+/// Docker ends its containers first.
+const GOODBYE: Duration = Duration::from_secs(60);
 
 /// The locked data folder.
 pub(super) struct Home {

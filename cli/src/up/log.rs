@@ -31,6 +31,8 @@ pub(super) enum Dialect {
     Nats,
     /// `WARNING:`
     Postgres,
+    /// Programs whose warnings are about their own affairs: they go to the file alone.
+    Other,
 }
 
 /// What a line is worth.
@@ -49,6 +51,7 @@ impl Dialect {
         }
         let marks: &[(&str, Weight)] = match self {
             Self::Service => &[(" WARN ", Weight::Warning), (" ERROR ", Weight::Error)],
+            Self::Other => &[],
             Self::Nats => &[("[WRN] ", Weight::Warning), ("[ERR] ", Weight::Error), ("[FTL] ", Weight::Error)],
             Self::Postgres => &[
                 ("WARNING:  ", Weight::Warning),

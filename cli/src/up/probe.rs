@@ -12,6 +12,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::docker;
+
 const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_ANSWER_BYTES: u64 = 64 * 1024;
 
@@ -22,6 +24,10 @@ pub(super) enum Probe {
     Nats(u16),
     /// The last line but the shared memory's in `postmaster.pid` says so.
     Postgres(PathBuf),
+    /// The daemon answers on its socket.
+    Docker(PathBuf),
+    /// The server greets whoever connects.
+    Ssh(u16),
     /// `/readyz` of our services answers 200.
     Service(u16),
 }
@@ -31,8 +37,10 @@ impl Probe {
     pub async fn ask(&self, pid: i32) -> Result<(), String> {
         let asked = async {
             match self {
-                Self::Nats(port) => greeting(*port).await,
+                Self::Nats(port) => greeting(*port, b"INFO ", "NATS").await,
                 Self::Postgres(file) => postmaster(file, pid),
+                Self::Docker(socket) => docker::info(socket).await.map(drop),
+                Self::Ssh(port) => greeting(*port, b"SSH-2", "SSH").await,
                 Self::Service(port) => readyz(*port).await,
             }
         };
@@ -40,11 +48,11 @@ impl Probe {
     }
 }
 
-async fn greeting(port: u16) -> Result<(), String> {
+async fn greeting(port: u16, expected: &[u8; 5], name: &str) -> Result<(), String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|_| "it does not listen yet".to_owned())?;
     let mut word = [0_u8; 5];
     stream.read_exact(&mut word).await.map_err(|error| error.to_string())?;
-    if &word == b"INFO " { Ok(()) } else { Err("what answers is no NATS server".into()) }
+    if word == *expected { Ok(()) } else { Err(format!("what answers is no {name} server")) }
 }
 
 fn postmaster(file: &Path, pid: i32) -> Result<(), String> {

@@ -5,10 +5,13 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use nix::sys::signal::Signal;
 
 use super::{
+    ground::Told,
     home::Home,
+    image,
     log::Dialect,
     part::{Part, is_program},
     probe::Probe,
+    ssh,
 };
 use crate::failure::Failure;
 
@@ -30,6 +33,8 @@ pub(super) struct Plan {
     pub listen: String,
     /// Room for the bus's streams, where the disk is small.
     pub storage_bytes: Option<u64>,
+    /// What pods stand on here; none where there can be none.
+    pub ground: Option<Told>,
     /// The person's settings file.
     pub config: Option<PathBuf>,
     /// `--dev`, where nobody gave a password for the bus.
@@ -74,7 +79,20 @@ impl Plan {
                 set("GATEWAY__LISTEN", &self.listen);
                 set("GATEWAY__ADMIN_TOKEN", &home.secret_setting("admin_token"));
             }
-            "agent" => set("AGENT__STATE_DIR", &home.folder.path("agent").to_string_lossy()),
+            "agent" => {
+                set("AGENT__STATE_DIR", &home.folder.path("agent").to_string_lossy());
+                if let Some(ground) = &self.ground {
+                    set("AGENT__DOCKER_SOCKET", &ground.docker.to_string_lossy());
+                    set("AGENT__SSH_ADDRESS", "127.0.0.1");
+                    set("AGENT__SSH_PORT", &ground.ssh_port.to_string());
+                    set("AGENT__SSH_USER", ssh::USER);
+                    set("AGENT__SSH_KEYS_DIR", &ground.keys.to_string_lossy());
+                }
+            }
+            "orchestrator" if self.ground.is_some() => {
+                set("ORCHESTRATOR__SSH_KEY", &home.secret_setting(ssh::KEY));
+                set("ORCHESTRATOR__BASE_IMAGE_ARCHIVE", &image::archive(home).to_string_lossy());
+            }
             _ => {}
         }
         let mut arguments: Vec<OsString> = Vec::new();

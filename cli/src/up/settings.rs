@@ -32,6 +32,8 @@ pub(crate) struct UpSection {
     pub postgres_port: u16,
     pub admin_port: u16,
     pub agent: bool,
+    pub pods: bool,
+    pub docker_socket: PathBuf,
     pub nats_server: PathBuf,
     pub postgres_bin: PathBuf,
     pub min_free_mib: u64,
@@ -80,6 +82,8 @@ impl UpSettings {
         up.nats_port = args.nats_port.unwrap_or(up.nats_port);
         up.postgres_port = args.postgres_port.unwrap_or(up.postgres_port);
         up.agent &= !args.no_agent;
+        // Pods are on hosts.
+        up.pods &= up.agent && !args.no_pods;
         let faults = settings.faults();
         if faults.is_empty() { Ok(settings) } else { Err(Failure::input(faults.join("\n"))) }
     }

@@ -14,9 +14,11 @@ use tokio::{
 };
 
 use super::{
+    ground::{Ground, Told},
     home::Home,
-    nats, ports,
+    image, nats, ports,
     postgres::Postgres,
+    sample,
     services::{self, Plan},
     settings::UpSettings,
     supervise::{Parts, State, first_ready},
@@ -50,6 +52,8 @@ pub(super) struct Started {
     pub gateway: String,
     /// The host that this machine is.
     pub host: Option<String>,
+    /// Where the sample pod answers.
+    pub sample: Option<String>,
     /// How long the start took.
     pub took: Duration,
 }
@@ -96,12 +100,52 @@ impl Start<'_> {
         self.home.secret("admin_token")?;
 
         let mut shown = Vec::new();
+        let mut ground = Vec::new();
+        let prepared = self.prepare_ground(parts, &mut ground).await;
         let nats_url = self.servers(parts, &mut shown, server, postgres).await?;
         self.migrate().await?;
         self.note(listen, &nats_url)?;
-        self.services(parts, &mut shown, names, &self.plan(&nats_url, listen)).await?;
+        let told = self.stand_on(prepared).await;
+        if told.is_some() {
+            shown.append(&mut ground);
+        }
+        self.services(parts, &mut shown, names, &self.plan(&nats_url, listen, told.clone())).await?;
         let host = if up.agent { Some(self.await_host(&gateway_url(listen)).await?) } else { None };
-        Ok(Started { parts: shown, gateway: gateway_url(listen), host, took: began.elapsed() })
+        let sample = if told.is_some() { self.sample(&gateway_url(listen)).await } else { None };
+        Ok(Started { parts: shown, gateway: gateway_url(listen), host, sample, took: began.elapsed() })
+    }
+
+    /// What pods stand on, started. Its absence is no reason to stop.
+    async fn prepare_ground(&self, parts: &mut Parts, shown: &mut Vec<Shown>) -> Option<Result<Ground, String>> {
+        let up = &self.settings.up;
+        if !up.pods {
+            return None;
+        }
+        Some(Ground::prepare(self.home, &up.docker_socket, self.console, parts, shown).await)
+    }
+
+    async fn stand_on(&self, prepared: Option<Result<Ground, String>>) -> Option<Told> {
+        let ready = match prepared? {
+            Ok(ground) => ground.ready().await,
+            Err(reason) => Err(reason),
+        };
+        ready.inspect_err(|reason| self.console.warn(&format!("no pods on this machine, all else runs: {reason}"))).ok()
+    }
+
+    /// The image for pods, and the first one. Whatever is in the way is no reason to stop.
+    async fn sample(&self, gateway: &str) -> Option<String> {
+        if let Err(reason) = image::ensure(self.home, self.console).await {
+            self.console.warn(&format!("no base image for pods, only those of other images can be made: {reason}"));
+            return None;
+        }
+        let made = async {
+            let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
+            sample::ensure(self.home, &api, self.console).await
+        };
+        made.await.unwrap_or_else(|failure| {
+            self.console.warn(&format!("no sample pod: {}", failure.line()));
+            None
+        })
     }
 
     /// NATS and Postgres side by side; what is missing of the two was given by address.
@@ -157,7 +201,7 @@ impl Start<'_> {
             let metrics = format!("127.0.0.1:{port}/metrics");
             shown.push(match name {
                 "gateway" => (name.to_owned(), gateway_url(self.settings.listen()?), "the API"),
-                "orchestrator" => (name.to_owned(), metrics, "follows hosts"),
+                "orchestrator" => (name.to_owned(), metrics, "follows hosts, runs pods"),
                 "ingest" => (name.to_owned(), metrics, "bus to database"),
                 _ => (name.to_owned(), metrics, "watches this machine"),
             });
@@ -179,7 +223,7 @@ impl Start<'_> {
         Ok(())
     }
 
-    fn plan(&self, nats_url: &str, listen: SocketAddr) -> Plan {
+    fn plan(&self, nats_url: &str, listen: SocketAddr, ground: Option<Told>) -> Plan {
         let embedded = self.settings.up.nats.is_empty();
         let login = |user: &str, secret: &str| embedded.then(|| (user.to_owned(), self.home.secret_setting(secret)));
         let bus = &self.settings.bus;
@@ -194,6 +238,7 @@ impl Start<'_> {
             database: self.home.secret_setting("database_url"),
             listen: listen.to_string(),
             storage_bytes: scarce,
+            ground,
             config: self.config.map(Path::to_path_buf),
             dev: !embedded && bus.password.is_empty(),
         }

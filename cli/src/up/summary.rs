@@ -1,6 +1,6 @@
 //! What runs and how to look at it, once everything has started.
 
-use super::{home::Home, part::find_program, start::Started};
+use super::{home::Home, part::find_program, sample, start::Started};
 use crate::{
     failure::Failure,
     terminal::{Terminal, Tone},
@@ -12,6 +12,7 @@ pub(super) fn print(terminal: &Terminal, home: &Home, started: &Started) -> Resu
         return terminal.object(&serde_json::json!({
             "gateway": started.gateway,
             "host": started.host,
+            "sample": started.sample,
             "token_file": home.folder.secret("admin_token"),
             "logs": home.folder.path("logs"),
             "parts": started.parts.iter().map(|(name, address, _)| serde_json::json!({ "name": name, "address": address })).collect::<Vec<_>>(),
@@ -36,6 +37,18 @@ pub(super) fn print(terminal: &Terminal, home: &Home, started: &Started) -> Resu
         ("the token for it", token.display().to_string()),
         ("logs", format!("{folder}/logs")),
     ];
+    let mut rows = rows.to_vec();
+    if let Some(address) = &started.sample {
+        rows.splice(
+            0..0,
+            [
+                ("the sample pod", address.clone()),
+                ("what it prints", format!("{me} pod logs {}", sample::NAME)),
+                ("how it was made", format!("{me} pod exec-log {}", sample::NAME)),
+                ("one of your own", format!("{me} pod create NAME")),
+            ],
+        );
+    }
     terminal.line("")?;
     for (what, how) in rows {
         terminal.line(&format!("{}{how}", terminal.paint(&format!("{what:<20}"), Tone::Dim)))?;
