@@ -1,6 +1,6 @@
 //! What a command printed: secrets masked, and of much output the beginning and the end.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::{borrow::Cow, collections::VecDeque, fmt};
 
 use pinacle_bus::settings::Secret;
 
@@ -115,7 +115,7 @@ impl Capture {
 }
 
 /// What a command printed to one stream.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Captured {
     bytes: Vec<u8>,
     left_out: u64,
@@ -144,6 +144,12 @@ impl Captured {
     /// How many bytes are left out.
     pub fn left_out(&self) -> u64 {
         self.left_out
+    }
+}
+
+impl fmt::Debug for Captured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text(), f)
     }
 }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use pinacle_bus::contract::Timestamp;
 use russh::{Channel, client::Msg};
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,7 +45,8 @@ pub(super) struct Shared {
     /// One for each channel that may be open.
     slots: Arc<Semaphore>,
     /// Held while connecting, so that there is one attempt at a time and one connection.
-    link: tokio::sync::Mutex<Link>,
+    link: tokio::sync::Mutex<Option<Arc<Live>>>,
+    failure: Mutex<Option<Failure>>,
     /// How many attempts have ended: who waited for one takes its outcome.
     attempts: AtomicU64,
     last_used: Mutex<Instant>,
@@ -53,12 +54,8 @@ pub(super) struct Shared {
     closed: CancellationToken,
 }
 
-#[derive(Default)]
-struct Link {
-    live: Option<Arc<Live>>,
-    failure: Option<Failure>,
-}
-
+/// The last attempt to connect, when it failed.
+#[derive(Clone)]
 struct Failure {
     error: ConnectError,
     pause: Duration,
@@ -73,6 +70,7 @@ impl HostConnection {
             slots: Arc::new(Semaphore::new(settings.channels)),
             settings,
             link: tokio::sync::Mutex::default(),
+            failure: Mutex::default(),
             attempts: AtomicU64::new(0),
             last_used: Mutex::new(Instant::now()),
             tasks: TaskTracker::new(),
@@ -117,7 +115,7 @@ impl HostConnection {
         if timeout(CLOSES_WITHIN, self.0.tasks.wait()).await.is_err() {
             warn!(host = %self.0.endpoint.address, "commands did not end in time; closing their connection");
         }
-        self.0.link.lock().await.live = None;
+        *self.0.link.lock().await = None;
     }
 
     fn start(
@@ -143,9 +141,10 @@ impl Shared {
             cancel: job.cancel.clone(),
             closed: self.closed.clone(),
         };
-        let session = self.session(&limit).await?;
-        let outcome = job.run(session, &limit).await;
+        let outcome = async { job.run(self.session(&limit).await?, &limit).await }.await;
         *self.last_used.lock() = Instant::now();
+        let label = outcome.as_ref().err().map_or("ended", SshError::kind);
+        metrics::counter!("pinacle_orchestrator_ssh_commands_total", "outcome" => label).increment(1);
         outcome
     }
 
@@ -159,8 +158,11 @@ impl Shared {
         let patience = Instant::now() + CHANNEL_PATIENCE;
         let mut was_dead = false;
         loop {
-            let live = limit.hold("connecting to the host", self.live()).await?.map_err(SshError::Connect)?;
-            let (returned, opened) = limit.hold(OPENING, open(&self.tasks, &live, slot)).await??;
+            let live = match limit.hold("connecting to the host", self.live(limit.deadline)).await {
+                Ok(connected) => connected.map_err(SshError::Connect)?,
+                Err(late) => return Err(self.explained(late)),
+            };
+            let (returned, opened) = limit.hold(OPENING, self.open(&live, slot)).await??;
             slot = returned;
             let detail = match opened {
                 Ok(channel) => return Ok(Session { channel, live, slot, tasks: self.tasks.clone() }),
@@ -177,18 +179,47 @@ impl Shared {
         }
     }
 
-    /// The connection, made if need be.
-    async fn live(self: &Arc<Self>) -> Result<Arc<Live>, ConnectError> {
+    /// Why there was no connection in time is worth more than that there was none.
+    fn explained(&self, late: SshError) -> SshError {
+        let failure = self.failure.lock().clone();
+        match (late, failure) {
+            (SshError::TimedOut { .. }, Some(failure)) => SshError::Connect(failure.error),
+            (late, _) => late,
+        }
+    }
+
+    /// Opens a channel in a task of its own: when nobody waits any more, it is closed again rather than left to fill up
+    /// the host.
+    async fn open(&self, live: &Arc<Live>, slot: OwnedSemaphorePermit) -> Result<Opened, SshError> {
+        let (give, take) = oneshot::channel();
+        let live = live.clone();
+        self.tasks.spawn(async move {
+            let opened = live.handle.channel_open_session().await;
+            if let Err((_slot, Ok(channel))) = give.send((slot, opened)) {
+                let _ = channel.close().await;
+            }
+        });
+        take.await.map_err(|_| SshError::Cancelled { ended: true })
+    }
+
+    /// The connection, made if need be. After a failure there is a pause before the next attempt; who cannot wait for it
+    /// is told the failure.
+    async fn live(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Live>, ConnectError> {
         let seen = self.attempts.load(Ordering::Acquire);
         let mut link = self.link.lock().await;
-        if let Some(live) = link.live.as_ref().filter(|live| !live.handle.is_closed()) {
+        if let Some(live) = link.as_ref().filter(|live| !live.handle.is_closed()) {
             return Ok(live.clone());
         }
-        if let Some(lost) = link.live.take() {
+        if let Some(lost) = link.take() {
             info!(host = %self.endpoint.address, reason = lost.end(), "the connection to a host had ended");
         }
-        if let Some(failure) = &link.failure {
-            if self.attempts.load(Ordering::Acquire) != seen {
+        let failure = self.failure.lock().clone();
+        if let Some(failure) = &failure {
+            let is_told = self.attempts.load(Ordering::Acquire) != seen;
+            if is_told
+                || failure.retry_at >= deadline
+                || !failure.error.is_transient() && failure.retry_at > Instant::now()
+            {
                 return Err(failure.error.clone());
             }
             sleep_until(failure.retry_at).await;
@@ -200,16 +231,17 @@ impl Shared {
         match outcome {
             Ok(live) => {
                 let live = Arc::new(live);
-                *link = Link { live: Some(live.clone()), failure: None };
+                *self.failure.lock() = None;
+                *link = Some(live.clone());
                 self.watch_idle(&live);
                 Ok(live)
             }
             Err(error) => {
-                let before = link.failure.as_ref().map_or(FIRST_PAUSE / 2, |failure| failure.pause);
+                let before = failure.map_or(FIRST_PAUSE / 2, |failure| failure.pause);
                 let pause = (before * 2).min(LONGEST_PAUSE);
                 // From half to all of it, so that copies of the orchestrator do not come in step.
                 let retry_at = Instant::now() + pause.mul_f64(rand::random_range(0.5..1.0));
-                link.failure = Some(Failure { error: error.clone(), pause, retry_at });
+                *self.failure.lock() = Some(Failure { error: error.clone(), pause, retry_at });
                 Err(error)
             }
         }
@@ -239,7 +271,7 @@ impl Shared {
                 }
                 let (Some(shared), Some(live)) = (shared.upgrade(), live.upgrade()) else { return };
                 let mut link = shared.link.lock().await;
-                if !link.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, &live)) {
+                if !link.as_ref().is_some_and(|current| Arc::ptr_eq(current, &live)) {
                     return;
                 }
                 let is_used = shared.slots.available_permits() < shared.settings.channels;
@@ -247,7 +279,7 @@ impl Shared {
                 wake_at = if is_used { Instant::now() + idle } else { unused_since + idle };
                 if wake_at <= Instant::now() {
                     debug!(host = %shared.endpoint.address, "closing a connection that nobody uses");
-                    link.live = None;
+                    *link = None;
                     return;
                 }
             }
@@ -255,20 +287,4 @@ impl Shared {
     }
 }
 
-/// Opens a channel in a task of its own: when nobody waits any more, it is closed again rather than left to fill up the
-/// host. What it is to hold meanwhile comes back with it.
-pub(super) async fn open<T: Send + 'static>(
-    tasks: &TaskTracker,
-    live: &Arc<Live>,
-    held: T,
-) -> Result<(T, Result<Channel<Msg>, russh::Error>), SshError> {
-    let (give, take) = oneshot::channel();
-    let live = live.clone();
-    tasks.spawn(async move {
-        let opened = live.handle.channel_open_session().await;
-        if let Err((_held, Ok(channel))) = give.send((held, opened)) {
-            let _ = channel.close().await;
-        }
-    });
-    take.await.map_err(|_| SshError::Cancelled { ended: true })
-}
+type Opened = (OwnedSemaphorePermit, Result<Channel<Msg>, russh::Error>);

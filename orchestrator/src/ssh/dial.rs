@@ -23,6 +23,8 @@ const BLOCKED_FOR: Duration = Duration::from_secs(20);
 pub struct Live {
     /// What opens channels.
     pub handle: client::Handle<Gatekeeper>,
+    /// Held by whoever kills a command: each takes a channel more than commands may have.
+    pub kills: tokio::sync::Mutex<()>,
     end: Arc<Mutex<Option<String>>>,
 }
 
@@ -62,7 +64,7 @@ pub async fn dial(endpoint: &Endpoint, settings: &SshSettings) -> Result<Live, C
 
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
     match handle.authenticate_publickey(&endpoint.user, key).await {
-        Ok(AuthResult::Success) => Ok(Live { handle, end }),
+        Ok(AuthResult::Success) => Ok(Live { handle, kills: tokio::sync::Mutex::default(), end }),
         Ok(AuthResult::Failure { .. }) if handle.is_closed() => {
             Err(unreachable("the host closed the connection while we logged in".into()))
         }

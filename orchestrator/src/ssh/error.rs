@@ -53,6 +53,13 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Whether another attempt may well succeed without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Lima { .. })
+    }
+}
+
 /// Why a command on a host brought no result.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
@@ -103,16 +110,27 @@ fn unconfirmed(ended: bool) -> &'static str {
 }
 
 impl SshError {
+    /// As in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::InvalidCommand(_) => "invalid",
+            Self::Connect(_) => "no_connection",
+            Self::Refused(_) => "refused",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Cancelled { .. } => "cancelled",
+            Self::ConnectionLost(_) => "connection_lost",
+            Self::Fenced(_) => "fenced",
+            Self::FenceUnusable(_) => "fence_unusable",
+            Self::Input(_) => "input",
+            Self::Unrecorded(_) => "unrecorded",
+        }
+    }
+
     /// Whether the same command may well go through when it is tried again later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::TimedOut { .. } | Self::ConnectionLost(_) | Self::Refused(_) | Self::Unrecorded(_) => true,
-            Self::Connect(error) => {
-                matches!(
-                    error,
-                    ConnectError::TimedOut { .. } | ConnectError::Unreachable { .. } | ConnectError::Lima { .. }
-                )
-            }
+            Self::Connect(error) => error.is_transient(),
             Self::InvalidCommand(_)
             | Self::Cancelled { .. }
             | Self::Fenced(_)

@@ -21,7 +21,6 @@ use super::{
     Captured, Command, Fence, SshError,
     capture::Capture,
     command::Input,
-    connection::open,
     dial::Live,
     wrapper::{group, kill, refusal, wrapped},
 };
@@ -331,9 +330,8 @@ impl Run<'_> {
                     return;
                 }
             };
-            let killing = kill_group(self.tasks, self.live, number);
-            let ending = async { while self.goes_on().await {} };
-            tokio::join!(killing, ending);
+            self.tasks.spawn(kill_group(self.live.clone(), number));
+            while self.goes_on().await {}
         });
         let _ = killed.await;
         self.tell_rest();
@@ -350,13 +348,17 @@ impl Run<'_> {
     }
 }
 
-/// Ends a process group over a channel of its own: one more than commands have, of which there are fewer than sshd allows.
-async fn kill_group(tasks: &TaskTracker, live: &Arc<Live>, number: u32) {
-    let Ok(((), Ok(mut channel))) = open(tasks, live, ()).await else { return };
-    if channel.exec(true, kill(number)).await.is_ok() {
-        while !matches!(channel.wait().await, None | Some(ChannelMsg::Close)) {}
-    }
-    let _ = channel.close().await;
+/// Ends a process group over a channel of its own. A task, so that the channel is closed whoever still waits for it.
+async fn kill_group(live: Arc<Live>, number: u32) {
+    let _turn = live.kills.lock().await;
+    let Ok(mut channel) = live.handle.channel_open_session().await else { return };
+    let _ = timeout(KILLED_WITHIN, async {
+        if channel.exec(true, kill(number)).await.is_ok() {
+            while !matches!(channel.wait().await, None | Some(ChannelMsg::Close)) {}
+        }
+    })
+    .await;
+    let _ = timeout(CLOSES_WITHIN, channel.close()).await;
 }
 
 /// Sends a command what it reads, and that nothing more comes. That it stops reading before is none of our business; it

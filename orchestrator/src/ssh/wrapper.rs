@@ -65,9 +65,9 @@ pub fn group(stderr: &[u8]) -> Option<(&[u8], u32, &[u8])> {
     Some((before, number.parse().ok()?, after.get(1..)?))
 }
 
-/// Ends a process group of the host.
+/// Ends a process group of the host. As dash, bash and busybox all take it: not all know `--` here.
 pub fn kill(group: u32) -> String {
-    format!("kill -KILL -- -{group}")
+    format!("kill -KILL -{group}")
 }
 
 /// Where a host keeps a pod's fence: to be removed once nobody remembers the pod.

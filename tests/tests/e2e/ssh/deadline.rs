@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use pinacle_orchestrator::ssh::{Command, Endpoint, SshError};
 use pinacle_tests::Proxy;
 use tokio::time::Instant;
@@ -29,6 +30,17 @@ async fn a_deadline_kills_the_whole_process_group() {
     }
     assert_eq!(output(&connection, "echo next").await, "next");
     assert_eq!(host.logins(), 1);
+}
+
+#[tokio::test]
+async fn deadlines_that_pass_at_once_end_all_of_them_although_each_kill_takes_a_channel() {
+    let host = Host::start().await;
+    let connection = host.connection();
+    let command = Command::shell("sleep 1000").deadline(Duration::from_secs(1));
+    let outcomes = join_all((0..8).map(|_| run(&connection, &command))).await;
+    for outcome in outcomes {
+        assert!(matches!(outcome, Err(SshError::TimedOut { ended: true, .. })), "{outcome:?}");
+    }
 }
 
 #[tokio::test]
