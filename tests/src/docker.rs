@@ -215,8 +215,11 @@ impl Docker {
     }
 }
 
-/// Waits until no other test has Docker.
-async fn turn() -> File {
+/// Waits until no other test on this machine has Docker; it is the caller's for as long as the file is open.
+///
+/// # Panics
+/// When the others do not end.
+pub async fn turn() -> File {
     let lock = File::create(sandbox::base().join("docker.lock")).unwrap();
     eventually(TURN_WITHIN, "the other test with Docker to end", async || lock.try_lock()).await;
     lock

@@ -90,13 +90,16 @@ impl Ground {
     }
 }
 
+/// Where the folders of all installations are.
+const RUN: &str = "/run/pinacle";
+
 /// A folder of this installation's own that is gone after the next boot. Its path is short, since sockets are in it, and
 /// nobody but root may change anything on the way to it, which sshd insists on.
 fn run_folder(home: &Home) -> PathBuf {
     let path = home.folder.root().canonicalize().unwrap_or_else(|_| home.folder.root().to_owned());
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
     let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    Path::new("/run/pinacle").join(tag)
+    Path::new(RUN).join(tag)
 }
 
 fn make(run: &Path) -> Result<(), Failure> {
@@ -108,4 +111,6 @@ fn make(run: &Path) -> Result<(), Failure> {
 pub(super) fn clear(home: &Home) {
     // Docker may have left a mount in it when it had to be killed; then the next boot clears it.
     let _ = fs::remove_dir_all(run_folder(home));
+    // Unless another installation has its own in it.
+    let _ = fs::remove_dir(RUN);
 }

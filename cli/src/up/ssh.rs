@@ -66,7 +66,8 @@ impl Ssh {
              DisableForwarding yes\nPermitUserRC no\nPermitTTY no\n\
              MaxSessions 10\nMaxStartups 10\nLoginGraceTime 20\nClientAliveInterval 15\n\
              UseDNS no\nPrintMotd no\nPrintLastLog no\n\
-             SetEnv DOCKER_HOST=unix://{docker}\n",
+             # At this level bash leaves a person's .bashrc alone, which would cost each command its time.\n\
+             SetEnv DOCKER_HOST=unix://{docker} SHLVL=1\n",
             host_key = home.folder.secret(HOST_KEY).display(),
             keys = keys.display(),
             docker = docker.display(),

@@ -5,6 +5,7 @@
 
 mod commands;
 mod fixture;
+mod ground;
 mod refusals;
 mod replay;
 mod up;

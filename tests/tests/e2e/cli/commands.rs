@@ -17,6 +17,19 @@ fn what_makes_no_sense_is_one_line_and_exit_code_2() {
         &["host", "ls", "--gateway", "localhost:8080"],
         &["events", "--since", "soon"],
         &["events", "--limit", "0"],
+        &["pod", "create"],
+        &["pod", "create", "web", "--env", "nothing"],
+        &["pod", "create", "web", "--env-file", "/nonexistent"],
+        &["pod", "create", "web", "--restart", "sometimes"],
+        &["pod", "rm", "web"],
+        &["pod", "logs", "web", "--tail", "-1"],
+        &["op", "show", "pod_1"],
+        &["op", "cancel", "web"],
+        &["op", "ls", "--progress", "good"],
+        &["host", "label", "box"],
+        &["host", "label", "box", "zone"],
+        &["host", "label", "box", "zone=a", "zone-"],
+        &["host", "trust-keys", "box"],
         &["dead", "show", "host_1"],
         &["dead", "drop", "dead_2NxnYz0Gk2pVq8uVb3oZcX7fFqD"],
         &["replay", "nonsense"],
@@ -63,7 +76,18 @@ fn whoever_cannot_be_reached_is_named_with_what_to_do() {
     std::fs::write(&token, "t".repeat(40)).unwrap();
     let token = token.to_str().unwrap();
     let nobody = machine::free_address().to_string();
-    for command in [&["host", "ls"][..], &["watch"], &["pod", "ls"], &["events"], &["dead", "ls"], &["host", "top"]] {
+    for command in [
+        &["host", "ls"][..],
+        &["watch"],
+        &["pod", "ls"],
+        &["pod", "create", "web"],
+        &["pod", "rm", "web", "--yes"],
+        &["op", "ls"],
+        &["status"],
+        &["events"],
+        &["dead", "ls"],
+        &["host", "top"],
+    ] {
         let gateway = format!("http://{nobody}");
         let arguments = [command, &["--gateway", &gateway, "--token-file", token]].concat();
         let line = ask(&arguments);
@@ -73,6 +97,14 @@ fn whoever_cannot_be_reached_is_named_with_what_to_do() {
     assert!(line.contains(&nobody) && line.contains("--nats"), "{line}");
     let line = ask(&["migrate", "status", "--database", &format!("postgres://u:hunter2@{nobody}/x")]);
     assert!(line.contains("database") && !line.contains("hunter2"), "{line}");
+}
+
+#[test]
+fn what_destroys_says_what_it_would_do_and_asks_nobody() {
+    let line = pinacle(&["pod", "rm", "web"], &[]).refused_at_once(2);
+    assert!(line.contains("web would be stopped and removed for good") && line.contains("--yes"), "{line}");
+    let line = pinacle(&["host", "trust-keys", "box"], &[]).refused_at_once(2);
+    assert!(line.contains("fingerprints") && line.contains("--yes"), "{line}");
 }
 
 #[test]

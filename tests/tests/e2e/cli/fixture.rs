@@ -10,9 +10,12 @@ use std::{
 use nix::{sys::signal::Signal, unistd::Pid};
 use pinacle_tests::{Launch, Process, Sandbox, eventually, machine};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-/// The parts of a whole installation, in the order in which they stop.
+/// The parts of a whole installation that runs no pods, in the order in which they stop.
 pub const PARTS: [&str; 6] = ["agent", "gateway", "orchestrator", "ingest", "postgres", "nats"];
+/// Those that pods take besides.
+pub const FOR_PODS: [&str; 2] = ["ssh", "docker"];
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -107,6 +110,9 @@ impl Installation {
             ("PINACLE__BUS__STORAGE_BYTES", (1_u64 << 30).to_string()),
             // No Docker of the machine's own: its containers are none of this test's.
             ("PINACLE__AGENT__DOCKER_SOCKET", "/nonexistent/docker.sock".into()),
+            ("PINACLE__UP__DOCKER_SOCKET", "/nonexistent/docker.sock".into()),
+            // Docker takes its time, and its turn.
+            ("PINACLE__UP__PODS", "false".into()),
         ] {
             environment.insert(key.to_owned(), value);
         }
@@ -177,12 +183,19 @@ impl Installation {
 
     /// The processes that run now, by part.
     pub fn pids(&self) -> BTreeMap<String, i32> {
-        PARTS.iter().filter_map(|part| Some(((*part).to_owned(), self.pid(part)?))).collect()
+        PARTS.iter().chain(&FOR_PODS).filter_map(|part| Some(((*part).to_owned(), self.pid(part)?))).collect()
     }
 
     pub fn pid(&self, part: &str) -> Option<i32> {
         let text = std::fs::read_to_string(self.data().join("run").join(format!("{part}.pid"))).ok()?;
         text.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Where Docker and the SSH server have what only counts while they run; named after the folder of all data.
+    pub fn run_folder(&self) -> PathBuf {
+        let digest = Sha256::digest(self.data().canonicalize().unwrap().as_os_str().as_encoded_bytes());
+        let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Path::new("/run/pinacle").join(tag)
     }
 
     /// Stops it with a signal; everything must be gone, in order and in time.
@@ -196,10 +209,12 @@ impl Installation {
 
     /// Waits until none of these processes runs, and none that belongs to this folder.
     pub async fn none_runs(&self, pids: &BTreeMap<String, i32>) {
-        eventually(Duration::from_secs(10), "every process to be gone", async || {
+        // Docker ends its containers first.
+        eventually(Duration::from_secs(40), "every process to be gone", async || {
             let mut left: Vec<String> =
                 pids.iter().filter(|(_, pid)| runs(**pid)).map(|(part, pid)| format!("{part} ({pid})")).collect();
             left.extend(processes_with(self.data().to_str().unwrap()));
+            left.extend(processes_with(self.run_folder().to_str().unwrap()));
             if left.is_empty() { Ok(()) } else { Err(left) }
         })
         .await;

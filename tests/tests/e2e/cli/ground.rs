@@ -1,0 +1,158 @@
+//! `pinacle up` on a machine that runs pods, and on one that cannot.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{fs::symlink, net::UnixListener},
+    path::Path,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use pinacle_tests::{docker, eventually, machine, process::http_get};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::fixture::{FOR_PODS, Installation};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn without_gvisor_in_docker_one_line_says_so_and_the_machine_is_watched_all_the_same() {
+    let installation = Installation::new();
+    let socket = installation.sandbox.path().join("other.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n{\"Runtimes\":{\"runc\":{\"path\":\"runc\"}}}");
+        }
+    });
+    let installation =
+        installation.with("PINACLE__UP__PODS", "true").with("PINACLE__UP__DOCKER_SOCKET", socket.to_str().unwrap());
+    let mut up = installation.up().await;
+    let log = up.log_text();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("no pods on this machine")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    // What is missing is told to whom it concerns.
+    let expected = if machine::is_root() { "no runtime runsc" } else { "takes root" };
+    assert!(lines[0].contains(expected), "{log}");
+    assert!(FOR_PODS.iter().all(|part| installation.pid(part).is_none()), "{log}");
+    eventually(PATIENCE, "the host to be online", async || {
+        let hosts = installation.ask(&["host", "ls", "--json"]).json();
+        if hosts[0]["state"] == "online" { Ok(()) } else { Err(hosts) }
+    })
+    .await;
+    installation.stop(&mut up, Signal::SIGINT).await;
+}
+
+#[tokio::test]
+async fn a_sample_pod_runs_in_docker_under_gvisor_and_every_later_start_finds_it_again() {
+    assert!(machine::is_root(), "tests with Docker take root: run the tests with sudo");
+    let _turn = docker::turn().await;
+    let installation = Installation::new().with("PINACLE__UP__PODS", "true");
+    small_base_image(&installation.data().join("images"));
+    let mut up = installation.up().await;
+    let sample = installation.ask(&["pod", "show", "sample", "--json"]).json();
+    assert_eq!(sample["phase"], "running", "{}", up.tail());
+    let answer = answer_of(&sample).await;
+    assert!(answer.contains("it answers"), "{answer}");
+    assert!(up.log_text().contains(&format!("http://127.0.0.1:{}", sample["external_port"])), "{}", up.tail());
+    let runtime = in_docker(&installation, &["inspect", "--format", "{{.HostConfig.Runtime}}", &container(&sample)]);
+    assert_eq!(runtime, "runsc");
+    what_was_done_is_on_record(&installation);
+
+    let before = installation.pids();
+    assert!(FOR_PODS.iter().all(|part| before.contains_key(*part)), "{before:?}");
+    installation.stop(&mut up, Signal::SIGINT).await;
+    assert!(!installation.run_folder().exists());
+
+    // Its container has ended with Docker; the next start has it run again, the same one.
+    up.restart().await;
+    assert!(up.log_text().contains("answers at"), "{}", up.tail());
+    let again = installation.ask(&["pod", "ls", "--json"]).json();
+    assert_eq!((again.as_array().unwrap().len(), &again[0]["pod_id"]), (1, &sample["pod_id"]));
+    assert!(answer_of(&again[0]).await.contains("it answers"));
+
+    // Killed, it leaves nothing running either.
+    let pids = installation.pids();
+    up.kill9().await;
+    installation.none_runs(&pids).await;
+    up.restart().await;
+    assert!(answer_of(&sample).await.contains("it answers"));
+
+    // Once deleted it stays away.
+    let line = installation.ask(&["pod", "rm", "sample"]).refused_at_once(2);
+    assert!(line.contains("--yes") && line.contains("volumes"), "{line}");
+    assert!(installation.ask(&["pod", "rm", "sample", "--yes"]).ok().contains("sample is deleted"));
+    assert_eq!(in_docker(&installation, &["ps", "--all", "--quiet"]), "");
+    installation.stop(&mut up, Signal::SIGTERM).await;
+    up.restart().await;
+    assert_eq!(in_docker(&installation, &["ps", "--all", "--quiet"]), "");
+    installation.stop(&mut up, Signal::SIGINT).await;
+}
+
+fn container(pod: &serde_json::Value) -> String {
+    format!("pinacle-pod-{}", pod["pod_id"].as_str().unwrap())
+}
+
+async fn answer_of(pod: &serde_json::Value) -> String {
+    let address = format!("127.0.0.1:{}", pod["external_port"]).parse().unwrap();
+    eventually(PATIENCE, "the pod to answer", async || match http_get(address, "/").await {
+        Ok((200, body)) => Ok(body),
+        other => Err(other),
+    })
+    .await
+}
+
+fn in_docker(installation: &Installation, arguments: &[&str]) -> String {
+    let host = format!("unix://{}", installation.run_folder().join("docker.sock").display());
+    let output = Command::new(machine::tool("docker")).env("DOCKER_HOST", host).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn what_was_done_is_on_record(installation: &Installation) {
+    let commands = installation.ask(&["pod", "exec-log", "sample", "--json"]).json_lines();
+    assert!(commands.iter().any(|command| command["exit_code"] == 0 && command["step"] == "container"), "{commands:?}");
+    assert!(installation.ask(&["pod", "exec-log", "sample"]).ok().contains("docker"));
+    assert!(installation.ask(&["pod", "events", "sample"]).ok().contains("running"));
+    assert!(installation.ask(&["pod", "logs", "sample"]).ok().contains("the first word"));
+    let operations = installation.ask(&["op", "ls", "--pod", "sample", "--json"]).json();
+    assert_eq!(operations[0]["progress"], "succeeded");
+}
+
+/// An archive as `docker save` writes one, of busybox and a page, under the base image's name.
+fn small_base_image(images: &Path) {
+    let root = images.join("root");
+    for folder in ["bin", "etc", "proc", "sys", "dev", "tmp", "run", "www"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
+    fs::write(root.join("www/index.html"), "it answers\n").unwrap();
+    fs::copy(machine::tool("busybox"), root.join("bin/busybox")).unwrap();
+    for applet in ["sh", "httpd", "true", "wget", "echo", "cat", "sleep"] {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    pack(&root, &images.join("layer.tar"), &["."]);
+    let layer = fs::read(images.join("layer.tar")).unwrap();
+    let digest: String = Sha256::digest(&layer).iter().map(|byte| format!("{byte:02x}")).collect();
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
+        "config": { "Env": ["PATH=/bin"], "Cmd": ["sh", "-c", "echo the first word; exec httpd -f -p 80 -h /www"] },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
+    });
+    fs::write(images.join("config.json"), config.to_string()).unwrap();
+    let manifest = json!([{ "Config": "config.json", "RepoTags": ["pinacle/base:1"], "Layers": ["layer.tar"] }]);
+    fs::write(images.join("manifest.json"), manifest.to_string()).unwrap();
+    pack(images, &images.join("base.tar"), &["manifest.json", "config.json", "layer.tar"]);
+}
+
+fn pack(folder: &Path, archive: &Path, files: &[&str]) {
+    let status =
+        Command::new(machine::tool("tar")).arg("-C").arg(folder).arg("-cf").arg(archive).args(files).status().unwrap();
+    assert!(status.success());
+}
