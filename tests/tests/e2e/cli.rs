@@ -8,4 +8,5 @@ mod fixture;
 mod ground;
 mod refusals;
 mod replay;
+mod scripted;
 mod up;
