@@ -1,6 +1,10 @@
 //! The pod `sample`: made by the first start alone, found again by later ones.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -31,7 +35,7 @@ struct Memory {
 /// Where it answers; nothing when there is none, or none yet.
 pub(super) async fn ensure(home: &Home, api: &Api, console: &Console) -> Result<Option<String>, Failure> {
     let path = path(home);
-    let known: Option<Memory> = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let known = recall(&path);
     if let Some(id) = known.as_ref().and_then(|known| known.pod_id.as_ref()) {
         return Ok(find_again(api, console, id).await);
     }
@@ -56,11 +60,20 @@ pub(super) async fn ensure(home: &Home, api: &Api, console: &Console) -> Result<
     Ok(Some(whereabouts(api, &pod).await.1))
 }
 
+/// Whether it has been asked for.
+pub(super) fn is_known(home: &Home) -> bool {
+    recall(&path(home)).is_some()
+}
+
 fn path(home: &Home) -> PathBuf {
     home.folder.path("sample.json")
 }
 
-fn remember(path: &std::path::Path, memory: &Memory) -> Result<(), Failure> {
+fn recall(path: &Path) -> Option<Memory> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn remember(path: &Path, memory: &Memory) -> Result<(), Failure> {
     write_private(path, &serde_json::to_string(memory).map_err(anyhow::Error::new)?)
 }
 

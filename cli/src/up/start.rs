@@ -136,7 +136,9 @@ impl Start<'_> {
     async fn sample(&self, gateway: &str) -> Option<String> {
         if let Err(reason) = image::ensure(self.home, self.console).await {
             self.console.warn(&format!("no base image for pods, only those of other images can be made: {reason}"));
-            return None;
+            if !sample::is_known(self.home) {
+                return None;
+            }
         }
         let made = async {
             let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
