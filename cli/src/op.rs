@@ -13,7 +13,7 @@ use crate::{
     api::{Accepted, Api, Operation, OperationStep, Pod, Whole},
     args::{Global, OpCommand, Wait},
     failure::Failure,
-    figures::{ago, clean, moment},
+    figures::{ago, clean, count, moment},
     host::Page,
     pod,
     progress::Console,
@@ -207,19 +207,30 @@ async fn show(api: &Api, terminal: &Terminal, id: &str) -> Result<(), Failure> {
     }
     let mut page = Page { terminal, text: String::new() };
     let progress = terminal.paint(&operation.progress, Tone::of(&operation.progress));
+    // Names where they can be had, for people.
+    let target = match operation.kind.as_str() {
+        "pod" => api.pod(&operation.target_id).await.ok().map(|pod| pod.label().to_owned()),
+        _ => None,
+    };
+    let host = match &operation.host_id {
+        Some(id) => api.host(id).await.map_or_else(|_| id.clone(), |host| host.view.host.name),
+        None => String::new(),
+    };
     page.line("id", &operation.operation_id);
-    page.line("what", clean(&format!("{} {} {}", operation.verb, operation.kind, operation.target_id)));
+    let target = target.unwrap_or_else(|| operation.target_id.clone());
+    page.line("what", clean(&format!("{} {} {target}", operation.verb, operation.kind)));
     page.line("progress", progress);
     page.line("cause", clean(operation.cause.as_deref().unwrap_or_default()));
     page.line("asked by", clean(operation.requested_by.as_deref().unwrap_or_default()));
-    page.line("host", operation.host_id.as_deref().unwrap_or_default());
+    page.line("host", clean(&host));
     page.line("began", operation.started_at.map(|at| format!("{} UTC", moment(at))).unwrap_or_default());
     page.line("took", length(&operation));
     if let (None, Some(deadline)) = (operation.ended_at, operation.deadline_at) {
         page.line("at most until", format!("{} UTC", moment(deadline)));
     }
     if operation.takeovers > 0 {
-        page.line("taken over", format!("{} times by another copy of the orchestrator", operation.takeovers));
+        let times = count(usize::try_from(operation.takeovers).unwrap_or(usize::MAX), "time");
+        page.line("taken over", format!("{times} by another copy of the orchestrator"));
     }
     page.head("steps");
     steps(&mut page, &operation);

@@ -13,10 +13,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::terminal::{Terminal, Tone, say};
+use crate::terminal::{Terminal, Tone, say, width};
 
 /// After a part came back, the others may need so long to notice.
 const CALM: Duration = Duration::from_secs(5);
+
+/// Columns that a spinner, its title and its time take.
+const BEFORE_NOTE: usize = 24;
 
 /// Standard error, shared by all steps. Cheap to clone.
 #[derive(Clone)]
@@ -151,10 +154,11 @@ impl Step {
 
     /// The same where it matters enough to have a line of its own when nothing moves on the screen.
     pub fn tell(&self, text: &str) {
-        if self.console.animated {
-            self.spinner.set_message(text.to_owned());
-        } else {
-            say(&format!("  {}: {text}", self.title));
+        self.note(text);
+        // Beside the spinner it would be cut.
+        let room = usize::from(width().unwrap_or(80)).saturating_sub(BEFORE_NOTE);
+        if !text.is_empty() && (!self.console.animated || text.chars().count() > room) {
+            self.console.say(&format!("  {}: {text}", self.title));
         }
     }
 
