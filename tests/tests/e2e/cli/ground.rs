@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::{fs::symlink, net::UnixListener},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use pinacle_tests::{docker, eventually, machine, process::http_get};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::fixture::{FOR_PODS, Installation};
+use super::fixture::{FOR_PODS, Installation, kill9};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -93,6 +93,69 @@ async fn a_sample_pod_runs_in_docker_under_gvisor_and_every_later_start_finds_it
     up.restart().await;
     assert_eq!(in_docker(&installation, &["ps", "--all", "--quiet"]), "");
     installation.stop(&mut up, Signal::SIGINT).await;
+}
+
+#[tokio::test]
+async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
+    assert!(machine::is_root(), "tests with Docker take root: run the tests with sudo");
+    let _turn = docker::turn().await;
+    let installation = Installation::new().with("PINACLE__UP__PODS", "true");
+    small_base_image(&installation.data().join("images"));
+    // As after a sample pod that was deleted.
+    let sample = json!({ "key": "one", "pod_id": "pod_2NxnYz0Gk2pVq8uVb3oZcX7fFqD" });
+    fs::write(installation.data().join("sample.json"), sample.to_string()).unwrap();
+    let mut up = installation.up().await;
+    assert!(installation.ask(&["host", "ls", "--json"]).json()[0]["state"] == "online", "{}", up.tail());
+
+    // The very way to a host: one key, commands and nothing else, and Docker at hand.
+    assert_eq!(ssh(&installation, "ssh_key", &["docker", "info", "--format", "{{.ServerVersion}}"]).0, Some(0));
+    assert_eq!(ssh(&installation, "ssh_host_key", &["true"]).0, Some(255), "another key is let in");
+    let forwarding = ssh(&installation, "ssh_key", &["-W", "127.0.0.1:1"]);
+    assert!(forwarding.0 != Some(0) && forwarding.1.contains("prohibited"), "{forwarding:?}");
+
+    let image = installation.data().join("images/base.tar");
+    in_docker(&installation, &["load", "--input", image.to_str().unwrap()]);
+    let run = ["run", "--detach", "--runtime", "runsc", "--network", "none", "pinacle/base:1"];
+    for ending in [Some(Signal::SIGINT), None] {
+        in_docker(&installation, &run);
+        let pids = installation.pids();
+        assert!(FOR_PODS.iter().all(|part| pids.contains_key(*part)), "{pids:?}");
+        match ending {
+            Some(signal) => installation.stop(&mut up, signal).await,
+            None => {
+                up.kill9().await;
+                installation.none_runs(&pids).await;
+            }
+        }
+        up.restart().await;
+        // The containers are there, and have ended.
+        assert!(!in_docker(&installation, &["ps", "--all", "--quiet"]).is_empty());
+        assert_eq!(in_docker(&installation, &["ps", "--quiet"]), "");
+    }
+    // Docker killed by itself comes back, and ends what it had left running.
+    in_docker(&installation, &run);
+    kill9(installation.pid("docker").unwrap());
+    eventually(PATIENCE, "docker to be back", async || up.log_text().contains("docker is back")).await;
+    assert_eq!(in_docker(&installation, &["ps", "--quiet"]), "");
+    in_docker(&installation, &run);
+    installation.stop(&mut up, Signal::SIGTERM).await;
+    assert!(!installation.run_folder().exists());
+}
+
+/// Runs a command through the installation's SSH server: its exit code, and what went wrong.
+fn ssh(installation: &Installation, key: &str, command: &[&str]) -> (Option<i32>, String) {
+    let port = fs::read_to_string(installation.data().join("run/ssh.port")).unwrap();
+    let output = Command::new(machine::tool("ssh"))
+        .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+        .args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-p", port.trim(), "-l", "root", "-i"])
+        .arg(installation.data().join("secrets").join(key))
+        .args(if command[0] == "-W" { command } else { &[] })
+        .arg("127.0.0.1")
+        .args(if command[0] == "-W" { &[] } else { command })
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 fn container(pod: &serde_json::Value) -> String {
