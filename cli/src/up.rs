@@ -5,6 +5,7 @@
 
 mod docker;
 mod door;
+mod filter;
 mod ground;
 mod home;
 mod image;
@@ -71,7 +72,7 @@ pub(crate) async fn run(args: UpArgs, global: &Global, terminal: &Terminal) -> R
         name = signals.next() => {
             console.say(&format!("{name}: stopping before everything has started"));
             stop(&mut parts, &mut signals, &console).await;
-            ground::clear(&home);
+            ground::clear(&home).await;
             return Ok(());
         }
     };
@@ -80,7 +81,7 @@ pub(crate) async fn run(args: UpArgs, global: &Global, terminal: &Terminal) -> R
         console.say(&format!("\n{name}: stopping everything in order (once more: at once)"));
     }
     stop(&mut parts, &mut signals, &console).await;
-    ground::clear(&home);
+    ground::clear(&home).await;
     outcome
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     docker::Docker,
+    filter,
     home::Home,
     part::find_program,
     ssh::Ssh,
@@ -67,6 +68,7 @@ impl Ground {
         let ssh_port = ssh.prepare(home, &run, &socket).await.map_err(told)?;
         let mut pending = Vec::new();
         if let Some(part) = docker.part(home, &run).map_err(told)? {
+            filter::note(&run).await;
             pending.push((parts.start(part), console.step("docker")));
         }
         pending.push((parts.start(ssh.part(&run, ssh_port)), console.step("ssh")));
@@ -108,9 +110,14 @@ fn make(run: &Path) -> Result<(), Failure> {
 }
 
 /// Removes what only counts while `up` runs.
-pub(super) fn clear(home: &Home) {
+pub(super) async fn clear(home: &Home) {
+    let run = run_folder(home);
+    let filter_is_ours = filter::is_ours(&run);
     // Docker may have left a mount in it when it had to be killed; then the next boot clears it.
-    let _ = fs::remove_dir_all(run_folder(home));
-    // Unless another installation has its own in it.
-    let _ = fs::remove_dir(RUN);
+    let _ = fs::remove_dir_all(&run);
+    // Fails while another installation has its own in it, whose Docker needs its rules.
+    let alone = fs::remove_dir(RUN).is_ok();
+    if filter_is_ours && alone {
+        filter::clear().await;
+    }
 }

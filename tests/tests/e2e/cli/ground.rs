@@ -116,6 +116,9 @@ async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
     let image = installation.data().join("images/base.tar");
     in_docker(&installation, &["load", "--input", image.to_str().unwrap()]);
     let run = ["run", "--detach", "--runtime", "runsc", "--network", "none", "pinacle/base:1"];
+    let bridge = ["-o", "com.docker.network.bridge.name=pinacle247", "--subnet", "10.249.247.0/24"];
+    in_docker(&installation, &[&["network", "create"][..], &bridge, &["pinacle-net-test"]].concat());
+    assert!(rules().contains("pinacle247"));
     for ending in [Some(Signal::SIGINT), None] {
         in_docker(&installation, &run);
         let pids = installation.pids();
@@ -140,6 +143,15 @@ async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
     in_docker(&installation, &run);
     installation.stop(&mut up, Signal::SIGTERM).await;
     assert!(!installation.run_folder().exists());
+    assert!(!Path::new("/sys/class/net/pinacle247").exists());
+    let left = rules();
+    assert!(!left.contains("DOCKER") && !left.contains("pinacle"), "{left}");
+}
+
+/// The machine's packet filter.
+fn rules() -> String {
+    let output = Command::new(machine::tool("iptables-save")).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs a command through the installation's SSH server: its exit code, and what went wrong.
