@@ -8,9 +8,11 @@ pub mod liveness;
 pub mod names;
 pub mod notice;
 pub mod operation;
+pub mod reconcile;
 pub mod registry;
 pub mod settings;
 pub mod ssh;
+pub mod terms;
 
 #[cfg(test)]
 mod sample;
@@ -25,7 +27,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{admission::Admission, follow::Follow, names::Names, registry::Registry, settings::OrchestratorSettings};
+use crate::{
+    admission::Admission,
+    follow::Follow,
+    names::Names,
+    registry::Registry,
+    settings::OrchestratorSettings,
+    ssh::{Connections, SshSettings},
+};
 
 /// The name of the service's connection to the bus.
 pub const CONNECTION_NAME: &str = "pinacle-orchestrator";
@@ -60,6 +69,10 @@ pub async fn start(context: Context, settings: OrchestratorSettings) -> anyhow::
         shutdown: context.shutdown.clone(),
     };
     context.supervisor.spawn("liveness", OnFailure::Restart, move || follow.clone().run());
+
+    let connections = Connections::new(SshSettings::from(&settings.orchestrator));
+    let own = Arc::new(settings.orchestrator.clone());
+    reconcile::start(&context.supervisor, &bus, connections, own, context.shutdown.clone()).await?;
 
     let most_at_once = settings.orchestrator.inventories_at_once;
     let shutdown = context.shutdown.clone();

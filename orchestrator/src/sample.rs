@@ -1,8 +1,9 @@
 //! Records and heartbeats for this crate's unit tests.
 
 use pinacle_bus::contract::{
-    HostId, Timestamp,
+    HostId, PodId, Timestamp,
     host::{DockerState, Evidence, Heartbeat, HostFacts, HostRecord, HostState, StateCause},
+    pod::{Desired, PodPhase, PodRecord, PodSpec, RestartPolicy},
 };
 
 pub fn facts() -> HostFacts {
@@ -55,5 +56,41 @@ pub fn heartbeat(host_id: HostId, sequence: u64) -> Heartbeat {
         load_15: 0.3,
         docker: DockerState::Absent,
         stopping: false,
+    }
+}
+
+/// A pod that runs on a host.
+pub fn pod() -> PodRecord {
+    let at: Timestamp = "2026-11-21T09:15:40.123Z".parse().unwrap();
+    PodRecord {
+        pod_id: PodId::new(),
+        name: "web".into(),
+        owner: "anna".into(),
+        spec: PodSpec {
+            tier: "dev.small".into(),
+            image: "pinacle/base:1".into(),
+            runtime: "runsc".into(),
+            environment: [].into(),
+            host_labels: [].into(),
+            only_host: None,
+            restart: RestartPolicy::Always,
+        },
+        desired: Desired::Running,
+        phase: PodPhase::Running,
+        cause: None,
+        phase_since: at,
+        created_at: at,
+        host_id: Some(HostId::new()),
+        external_port: Some(30_000),
+        subnet: Some(1),
+        residue: false,
+        restarts: 0,
+        restarted_at: None,
+        restart_at: None,
+        operation: None,
+        cancelled_by: None,
+        queue: Vec::new(),
+        ended_operations: Vec::new(),
+        fence: 1,
     }
 }

@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of JSON that a stream, and a command, may take in a record; together they stay within what its readers take.
 const STREAM_BYTES: usize = 256 * 1024;
 const COMMAND_BYTES: usize = 32 * 1024;
+/// The same for a stream while the command runs: enough to see where it is, each second.
+const WATCH_BYTES: usize = 32 * 1024;
 
 /// Where the records of an operation's commands go. Cheap to clone; clones count on together.
 #[derive(Clone)]
@@ -121,8 +123,8 @@ impl ExecSink {
             }
             told = seen;
             let record = ExecRecord {
-                stdout: for_record(&output.stdout.lock().snapshot().text(), STREAM_BYTES),
-                stderr: for_record(&output.stderr.lock().snapshot().text(), STREAM_BYTES),
+                stdout: for_record(&output.stdout.lock().snapshot().text(), WATCH_BYTES),
+                stderr: for_record(&output.stderr.lock().snapshot().text(), WATCH_BYTES),
                 ..record.clone()
             };
             number += 1;

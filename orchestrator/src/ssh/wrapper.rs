@@ -85,3 +85,6 @@ pub fn refusal(fence: Option<Fence>, exit_code: i32, stderr: &str) -> Option<Ssh
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

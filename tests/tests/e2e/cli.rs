@@ -6,6 +6,7 @@
 mod commands;
 mod fixture;
 mod ground;
+mod operations;
 mod refusals;
 mod replay;
 mod scripted;
