@@ -91,6 +91,12 @@ impl Bus {
         self.bounds(stream.as_str()).await
     }
 
+    /// The newest sequence that a stream holds; 0 when it is empty.
+    async fn newest_of(&self, stream: &str) -> Result<u64, BusError> {
+        let (first, last) = self.bounds(stream).await?;
+        Ok(if first > last { 0 } else { last })
+    }
+
     async fn bounds(&self, stream: &str) -> Result<(u64, u64), BusError> {
         let stream = self.jetstream().get_stream(stream).await.map_err(BusError::from_source("look up stream"))?;
         let state = &stream.cached_info().state;

@@ -1,26 +1,36 @@
 #![doc = include_str!("../README.md")]
 
+pub mod accept;
 pub mod admission;
 pub mod announcement;
 pub mod fleet;
 pub mod follow;
+pub mod lease;
+pub mod ledger;
 pub mod liveness;
 pub mod names;
 pub mod notice;
 pub mod operation;
+pub mod placement;
 pub mod reconcile;
+pub mod record;
 pub mod registry;
 pub mod settings;
 pub mod ssh;
+pub mod steps;
+pub mod tell;
 pub mod terms;
+pub mod view;
 
 #[cfg(test)]
 mod sample;
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::{anyhow, bail};
 use pinacle_bus::{
     client::Bus,
+    contract::topology::{LEASES, PODS},
     service::{Context, OnFailure},
 };
 use tokio::sync::watch;
@@ -30,10 +40,18 @@ use tracing::{info, warn};
 use crate::{
     admission::Admission,
     follow::Follow,
+    ledger::Ledgers,
     names::Names,
+    operation::{
+        context::{Engine, PerHost},
+        crash::CrashPoint,
+        dispatch,
+    },
     registry::Registry,
     settings::OrchestratorSettings,
     ssh::{Connections, SshSettings},
+    terms::Terms,
+    view::View,
 };
 
 /// The name of the service's connection to the bus.
@@ -70,9 +88,7 @@ pub async fn start(context: Context, settings: OrchestratorSettings) -> anyhow::
     };
     context.supervisor.spawn("liveness", OnFailure::Restart, move || follow.clone().run());
 
-    let connections = Connections::new(SshSettings::from(&settings.orchestrator));
-    let own = Arc::new(settings.orchestrator.clone());
-    reconcile::start(&context.supervisor, &bus, connections, own, context.shutdown.clone()).await?;
+    start_pods(&context, &bus, &registry, &settings).await?;
 
     let most_at_once = settings.orchestrator.inventories_at_once;
     let shutdown = context.shutdown.clone();
@@ -88,6 +104,51 @@ pub async fn start(context: Context, settings: OrchestratorSettings) -> anyhow::
                 () = shutdown.cancelled() => return Ok(()),
             }
             admission.run(&bus, most_at_once, shutdown).await;
+            Ok(())
+        }
+    });
+    Ok(())
+}
+
+/// Starts what takes in requests, works on pods, and compares them with their hosts.
+async fn start_pods(
+    context: &Context,
+    bus: &Bus,
+    registry: &Registry,
+    settings: &OrchestratorSettings,
+) -> anyhow::Result<()> {
+    let (supervisor, shutdown) = (&context.supervisor, context.shutdown.clone());
+    let own = Arc::new(settings.orchestrator.clone());
+    let crash = CrashPoint::parse(&own.crash_at).map_err(|why| anyhow!("orchestrator.crash_at: {why}"))?;
+    if !own.crash_at.is_empty() && !context.dev {
+        bail!("orchestrator.crash_at is for tests; it needs the development mode (--dev)");
+    }
+    let view = View::default();
+    let (following, followed, stop) = (view.clone(), bus.clone(), shutdown.clone());
+    supervisor
+        .spawn("live records", OnFailure::Restart, move || following.clone().follow(followed.clone(), stop.clone()));
+    let engine = Engine {
+        bus: bus.clone(),
+        pods: bus.bucket(&PODS).await?,
+        leases: bus.bucket(&LEASES).await?,
+        ledgers: Ledgers::open(bus, view.clone()).await?,
+        view,
+        connections: Connections::new(SshSettings::from(&*own)),
+        turns: PerHost::new(own.operations_per_host),
+        images: PerHost::new(1),
+        settings: own,
+        holder: format!("{:032x}", rand::random::<u128>()).into(),
+        crash,
+        shutdown,
+    };
+    reconcile::start(supervisor, &engine).await?;
+    let working = engine.clone();
+    supervisor.spawn("operations", OnFailure::Restart, move || dispatch::run(working.clone()));
+    let terms = Terms::new(bus.clone(), registry.clone());
+    supervisor.spawn("requests", OnFailure::Restart, move || {
+        let (engine, terms) = (engine.clone(), terms.clone());
+        async move {
+            accept::run(engine, terms).await;
             Ok(())
         }
     });

@@ -11,27 +11,22 @@ pub mod ledgers;
 pub mod orphans;
 mod runner;
 pub mod stuck;
-pub mod tell;
-mod turn;
-pub mod view;
 pub mod waiting;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use pinacle_bus::{
-    client::{Bus, BusError},
+    client::BusError,
     contract::{
         HostId, PodId, Timestamp,
         reconciler::Finding,
-        topology::{LEASES, LEDGER, PODS, STATUS},
+        topology::{LEDGER, STATUS},
     },
-    service::{OnFailure, Supervisor},
+    service::Supervisor,
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::{settings::Orchestrator, ssh::Connections};
+use crate::operation::context::Engine;
 use context::Context;
-use view::View;
 
 /// What a run came to.
 #[derive(Debug, Default)]
@@ -93,33 +88,22 @@ pub enum ReconcileError {
     Panicked,
 }
 
-/// Starts the view and every reconciler as tasks of `supervisor`.
+/// Starts every reconciler as a task of `supervisor`.
 ///
 /// # Errors
 /// When the buckets are not there.
-pub async fn start(
-    supervisor: &Supervisor,
-    bus: &Bus,
-    connections: Connections,
-    settings: Arc<Orchestrator>,
-    shutdown: CancellationToken,
-) -> Result<(), BusError> {
-    let view = View::default();
-    let (following, followed, stop) = (view.clone(), bus.clone(), shutdown.clone());
-    supervisor.spawn("reconcilers' view", OnFailure::Restart, move || {
-        following.clone().follow(followed.clone(), stop.clone())
-    });
+pub async fn start(supervisor: &Supervisor, engine: &Engine) -> Result<(), BusError> {
     let context = Context {
-        bus: bus.clone(),
-        view,
-        pods: bus.bucket(&PODS).await?,
-        ledgers: bus.bucket(&LEDGER).await?,
-        leases: bus.bucket(&LEASES).await?,
-        statuses: bus.bucket(&STATUS).await?,
-        connections,
-        settings,
-        holder: format!("{:032x}", rand::random::<u128>()).into(),
-        shutdown,
+        bus: engine.bus.clone(),
+        view: engine.view.clone(),
+        pods: engine.pods.clone(),
+        ledgers: engine.bus.bucket(&LEDGER).await?,
+        leases: engine.leases.clone(),
+        statuses: engine.bus.bucket(&STATUS).await?,
+        connections: engine.connections.clone(),
+        settings: engine.settings.clone(),
+        holder: engine.holder.clone(),
+        shutdown: engine.shutdown.clone(),
     };
     runner::spawn::<containers::Containers>(supervisor, &context);
     runner::spawn::<hosts_away::HostsAway>(supervisor, &context);

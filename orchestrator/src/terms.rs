@@ -18,10 +18,7 @@ use pinacle_bus::{
 };
 use serde::Deserialize;
 
-use crate::{
-    reconcile::{ReconcileError, context::won, tell},
-    registry::Registry,
-};
+use crate::{lease::won, reconcile::ReconcileError, registry::Registry, tell};
 
 /// What can be asked of a host.
 pub const VERBS: [&str; 5] = ["cordon", "uncordon", "label", "allow", "trust-keys"];

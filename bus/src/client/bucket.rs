@@ -136,6 +136,14 @@ impl<T: Message> Bucket<T> {
         keys.try_collect().await.map_err(BusError::from_source("list records"))
     }
 
+    /// The newest revision of any record; 0 when the bucket is empty.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn newest_revision(&self) -> Result<u64, BusError> {
+        self.bus.newest_of(&format!("KV_{}", self.store.name)).await
+    }
+
     /// Follows the bucket: all records as they are, then each change.
     pub fn watch(&self) -> Watch<T> {
         let stream = format!("KV_{}", self.store.name);
@@ -166,9 +174,8 @@ impl<T: Message> Watch<T> {
         let current = match self.current {
             Some(current) => current,
             None => {
-                let (first, last) = self.bus.bounds(&self.stream).await?;
                 // A bucket keeps one value a key, so the newest revision is among what is told, unless it is empty.
-                *self.current.insert(if first > last { 0 } else { last })
+                *self.current.insert(self.bus.newest_of(&self.stream).await?)
             }
         };
         if !self.told && self.revision >= current {

@@ -61,6 +61,12 @@ impl Step {
         }
     }
 
+    /// The step of this label.
+    pub fn find(label: &str) -> Option<Self> {
+        let all = Verb::ALL.into_iter().flat_map(|verb| verb.steps().into_iter().chain(verb.undo()));
+        all.into_iter().find(|step| step.label() == label)
+    }
+
     /// How long it may take, all tries together; never longer than its operation.
     pub fn deadline(self) -> Duration {
         match self {

@@ -28,9 +28,11 @@ use tracing::info;
 use super::{
     ReconcileError, Reconciler, Report,
     context::{Context, enqueue, is_idle, is_there, settle},
+};
+use crate::{
+    operation::plan::Verb,
     view::{OnHost, Seen},
 };
-use crate::operation::plan::Verb;
 use judge::{Facts, Found, Rules, Verdict, judge};
 
 /// Agents gather Docker's events for a moment: what they say of a pod that changed just now may be from before.

@@ -3,32 +3,30 @@
 use std::{sync::Arc, time::Duration};
 
 use pinacle_bus::{
-    client::{AskError, Bucket, Bus, BusError, BusErrorKind, Entry},
+    client::{AskError, Bucket, Bus, Entry},
     contract::{
-        HostId, OperationId, PodId, RequestId, Timestamp,
+        HostId, PodId,
         command::TakeInventory,
         host::{HostRecord, HostState},
         ledger::{HostLedger, Lease},
-        pod::{LONGEST_QUEUE, PodPhase, PodRecord},
+        pod::PodRecord,
         reconciler::ReconcilerStatus,
-        request::Request,
     },
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{
-    ReconcileError, tell,
-    view::{OnHost, View},
-};
+use super::ReconcileError;
 use crate::{
-    operation::plan::Verb,
+    lease::won,
     settings::Orchestrator,
     ssh::{Connections, Endpoint},
+    tell,
+    view::{OnHost, View},
 };
 
-/// Who asks when the installation does something by itself.
-pub const PINACLE: &str = "pinacle";
+pub use crate::record::{PINACLE, enqueue, is_idle, settle};
+
 /// An agent that has its hands full takes its inventory within this.
 const INVENTORY_WITHIN: Duration = Duration::from_secs(5);
 
@@ -48,42 +46,9 @@ pub struct Context {
     pub shutdown: CancellationToken,
 }
 
-/// Whether nothing is under way or waits, so that a reconciler may act.
-pub fn is_idle(record: &PodRecord) -> bool {
-    record.operation.is_none() && record.queue.is_empty()
-}
-
 /// Whether a host can be asked.
 pub fn is_there(host: &HostRecord) -> bool {
     matches!(host.state, HostState::Online | HostState::Degraded)
-}
-
-/// Puts a request of the installation's own into a record's queue. Says whether there was room.
-pub fn enqueue(record: &mut PodRecord, verb: Verb) -> bool {
-    if record.queue.len() >= LONGEST_QUEUE {
-        return false;
-    }
-    record.queue.push(Request {
-        request_id: RequestId::new(),
-        operation_id: OperationId::new(),
-        kind: "pod".into(),
-        target_id: record.pod_id.to_string(),
-        verb: verb.as_str().into(),
-        requested_by: PINACLE.into(),
-        requested_at: Timestamp::now(),
-        deadline_at: None,
-        parameters: serde_json::json!({}),
-    });
-    true
-}
-
-/// Puts a record into a phase.
-pub fn settle(record: &mut PodRecord, phase: PodPhase, cause: Option<String>) {
-    if record.phase != phase {
-        record.phase_since = crate::announcement::following(record.phase_since, Timestamp::now());
-    }
-    record.phase = phase;
-    record.cause = cause;
 }
 
 impl Context {
@@ -128,30 +93,11 @@ impl Context {
 
     /// Where a host takes SSH; `None` when it does not say.
     pub fn endpoint(&self, host: &HostRecord) -> Option<Endpoint> {
-        let ssh = host.facts.ssh.as_ref()?;
-        Some(Endpoint {
-            address: ssh.address.clone().or_else(|| host.facts.addresses.first().cloned())?,
-            port: ssh.port,
-            user: ssh.user.clone().unwrap_or_else(|| self.settings.ssh_user.clone()),
-            host_keys: host.pinned_host_keys.clone(),
-            lima_name: host.facts.lima_name.clone(),
-        })
+        Endpoint::of(host, &self.settings.ssh_user)
     }
 
     /// A host's name; its id when it has no record.
     pub fn name_of(&self, host: HostId) -> String {
         self.view.host(host).map_or_else(|| host.to_string(), |host| host.name.clone())
-    }
-}
-
-/// A write by compare-and-set: whether it was ours.
-///
-/// # Errors
-/// When it failed for another reason than that somebody else wrote first.
-pub fn won<T>(written: Result<T, BusError>) -> Result<bool, BusError> {
-    match written {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == BusErrorKind::Conflict => Ok(false),
-        Err(error) => Err(error),
     }
 }

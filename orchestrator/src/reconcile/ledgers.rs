@@ -14,8 +14,9 @@ use tracing::warn;
 
 use super::{
     ReconcileError, Reconciler, Report,
-    context::{Context, is_idle, won},
+    context::{Context, is_idle},
 };
+use crate::{lease::won, view::Booked};
 
 /// A reservation comes before the record that names its host.
 const GRACE: Duration = Duration::from_secs(60);
@@ -29,10 +30,10 @@ impl Reconciler for Ledgers {
 
     async fn run(&mut self, context: &Context) -> Result<Report, ReconcileError> {
         let mut report = Report::default();
-        let ledgers: BTreeMap<HostId, Arc<Entry<HostLedger>>> =
-            context.view.ledgers().into_iter().map(|entry| (entry.record.host_id, entry)).collect();
+        let ledgers: BTreeMap<HostId, Arc<Booked>> =
+            context.view.ledgers().into_iter().map(|booked| (booked.entry.record.host_id, booked)).collect();
         for ledger in ledgers.values() {
-            give_back(context, ledger, &mut report).await?;
+            give_back(context, &ledger.entry, &mut report).await?;
         }
         for pod in context.view.pods() {
             let record = &pod.entry.record;
@@ -77,12 +78,13 @@ async fn give_back(context: &Context, ledger: &Entry<HostLedger>, report: &mut R
 }
 
 /// What a placed pod should have reserved on its host and has not.
-fn missing(record: &PodRecord, ledgers: &BTreeMap<HostId, Arc<Entry<HostLedger>>>) -> Option<(HostId, Reservation)> {
+fn missing(record: &PodRecord, ledgers: &BTreeMap<HostId, Arc<Booked>>) -> Option<(HostId, Reservation)> {
     let host = record.host_id?;
     if !is_idle(record) || record.phase == PodPhase::Deleted {
         return None;
     }
-    let is_reserved = ledgers.get(&host).is_some_and(|ledger| ledger.record.reservations.contains_key(&record.pod_id));
+    let is_reserved =
+        ledgers.get(&host).is_some_and(|ledger| ledger.entry.record.reservations.contains_key(&record.pod_id));
     let tier = Tier::find(&record.spec.tier).filter(|_| !is_reserved)?;
     let reservation = Reservation {
         cpu_millis: tier.cpu_millis,
@@ -99,11 +101,11 @@ async fn reserve(
     context: &Context,
     record: &PodRecord,
     (host, reservation): (HostId, Reservation),
-    ledger: Option<&Arc<Entry<HostLedger>>>,
+    ledger: Option<&Arc<Booked>>,
     report: &mut Report,
 ) -> Result<(), ReconcileError> {
     let (pod, name) = (record.pod_id, &record.name);
-    if let Some(other) = ledger.and_then(|ledger| holder_of(&ledger.record, &reservation)) {
+    if let Some(other) = ledger.and_then(|ledger| holder_of(&ledger.entry.record, &reservation)) {
         report
             .find_pod(pod, format!("{name} uses a port or a network that is reserved for {other}; delete one of them"));
         return Ok(());
@@ -112,9 +114,9 @@ async fn reserve(
     let key = host.to_string();
     let written = match ledger {
         Some(ledger) => {
-            let mut changed = ledger.record.clone();
+            let mut changed = ledger.entry.record.clone();
             changed.reservations.insert(pod, reservation);
-            context.ledgers.update(&key, &changed, ledger.revision).await
+            context.ledgers.update(&key, &changed, ledger.entry.revision).await
         }
         None => {
             let reservations = [(pod, reservation)].into();
@@ -138,6 +140,7 @@ mod tests {
         operation::plan::Verb,
         reconcile::context::{enqueue, settle},
         sample,
+        view::Taken,
     };
 
     fn placed() -> (PodRecord, HostId, Reservation) {
@@ -168,6 +171,6 @@ mod tests {
         let entry =
             Entry { revision: 1, written_at: Timestamp::now(), record: HostLedger { host_id: host, reservations } };
         assert_eq!(holder_of(&entry.record, &reservation), Some(record.pod_id));
-        assert!(missing(&record, &[(host, Arc::new(entry))].into()).is_none());
+        assert!(missing(&record, &[(host, Arc::new(Booked { taken: Taken::default(), entry }))].into()).is_none());
     }
 }

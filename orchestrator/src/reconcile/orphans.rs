@@ -15,9 +15,8 @@ use pinacle_bus::contract::{
 use super::{
     ReconcileError, Reconciler, Report,
     context::{Context, is_idle, is_there},
-    tell,
-    view::OnHost,
 };
+use crate::{tell, view::OnHost};
 
 /// Volumes of every host are listed in one run of so many.
 const VOLUMES_EVERY: u64 = 10;

@@ -14,14 +14,14 @@ use pinacle_bus::{
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::{
-    ReconcileError, Reconciler, Report,
-    context::{Context, won},
-    turn::{RENEW_EVERY, Turn},
-};
+use super::{ReconcileError, Reconciler, Report, context::Context};
+use crate::lease::{Claim, won};
 
 /// A run may take no longer; what is not done then is done in the next one. Shorter than its lease is good for.
 const RUN_WITHIN: Duration = Duration::from_secs(15);
+/// A lease on a reconciler is good for longer than a run may take, and for less than the bucket keeps leases.
+const VALID: Duration = Duration::from_secs(20);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Nudges come in bursts.
 const GATHER: Duration = Duration::from_secs(1);
 
@@ -37,7 +37,7 @@ pub fn spawn<R: Reconciler>(supervisor: &Supervisor, context: &Context) {
 async fn keep_running<R: Reconciler>(context: &Context) -> anyhow::Result<()> {
     let every = Duration::from_millis(context.settings.reconcile_ms);
     let mut reconciler = R::default();
-    let mut turn = Turn::new(context.leases.clone(), R::NAME, &context.holder);
+    let mut turn = Claim::new(context.leases.clone(), format!("reconciler-{}", R::NAME), &context.holder, VALID);
     let mut nudges = context.view.nudges();
     let mut renewals = interval(RENEW_EVERY);
     renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,7 +110,7 @@ async fn run<R: Reconciler>(reconciler: &mut R, context: &Context) -> Option<Dur
         examined: report.examined,
         repaired: report.repaired,
         findings: report.findings,
-        error: error.map(|error| super::tell::line(&error.to_string())),
+        error: error.map(|error| crate::tell::line(&error.to_string())),
     };
     if let Err(error) = tell(context, status).await {
         warn!(reconciler = R::NAME, %error, "a reconciler's status was not written");

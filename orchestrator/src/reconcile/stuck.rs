@@ -9,9 +9,9 @@ use pinacle_bus::contract::{
 
 use super::{
     ReconcileError, Reconciler, Report,
-    context::{Context, enqueue, is_idle, won},
+    context::{Context, enqueue, is_idle},
 };
-use crate::operation::plan::Verb;
+use crate::{lease::won, operation::plan::Verb};
 
 /// A copy takes up what another left within a few times a lease; what nobody has written for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,7 +36,9 @@ impl Reconciler for Stuck {
                     report.repaired += u64::from(won(context.pods.delete(&key, pod.entry.revision).await)?);
                 }
                 Verdict::Delete => {
-                    let change = |record: &mut PodRecord| drop(enqueue(record, Verb::Delete));
+                    let change = |record: &mut PodRecord| {
+                        let _is_full = !enqueue(record, Verb::Delete);
+                    };
                     report.repaired += u64::from(context.change(&pod.entry, change).await?);
                 }
                 Verdict::Stuck(what) => {

@@ -1,5 +1,6 @@
 //! Where a host takes SSH, and by which keys it is known.
 
+use pinacle_bus::contract::host::HostRecord;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
 
 use super::ConnectError;
@@ -17,6 +18,20 @@ pub struct Endpoint {
     pub host_keys: Vec<String>,
     /// The Lima machine that it is; then address and port are asked of `limactl` at each connect.
     pub lima_name: Option<String>,
+}
+
+impl Endpoint {
+    /// Where a host takes SSH, by its record; `None` when it does not say.
+    pub fn of(host: &HostRecord, default_user: &str) -> Option<Self> {
+        let ssh = host.facts.ssh.as_ref()?;
+        Some(Self {
+            address: ssh.address.clone().or_else(|| host.facts.addresses.first().cloned())?,
+            port: ssh.port,
+            user: ssh.user.clone().unwrap_or_else(|| default_user.to_owned()),
+            host_keys: host.pinned_host_keys.clone(),
+            lima_name: host.facts.lima_name.clone(),
+        })
+    }
 }
 
 /// What a server may prove its identity with.

@@ -13,9 +13,9 @@ use crate::{
     reconcile::{
         ReconcileError,
         context::{Context, PINACLE},
-        tell,
     },
     ssh::{Command, ExecSink, Finished},
+    tell,
 };
 
 const LIST_WITHIN: Duration = Duration::from_secs(3);

@@ -1,34 +1,28 @@
-//! Whose turn it is: one copy at a time runs a reconciler. Another takes over once the lease has not been renewed for as
-//! long as it is good for, by the other's own monotonic clock.
+//! Leases: who works on something for now. Another copy takes over once a lease has not been renewed for as long as it is
+//! good for, by the other's own monotonic clock; so no clocks need to agree.
 
 use std::time::Duration;
 
 use pinacle_bus::{
-    client::{Bucket, BusError},
+    client::{Bucket, BusError, BusErrorKind},
     contract::ledger::Lease,
 };
 use tokio::time::Instant;
 
-use super::context::won;
-
-/// Longer than a run may take, and shorter than the bucket keeps leases.
-const VALID: Duration = Duration::from_secs(20);
-/// How often it is renewed.
-pub const RENEW_EVERY: Duration = Duration::from_secs(5);
-
-/// A copy's part in the lease of one reconciler.
-pub struct Turn {
+/// A copy's part in one lease.
+pub struct Claim {
     leases: Bucket<Lease>,
     key: String,
     holder: String,
+    valid: Duration,
     /// The newest lease that was seen, and when for the first time.
     seen: Option<(u64, Instant)>,
 }
 
-impl Turn {
-    /// For the reconciler of this name.
-    pub fn new(leases: Bucket<Lease>, name: &str, holder: &str) -> Self {
-        Self { leases, key: format!("reconciler-{name}"), holder: holder.into(), seen: None }
+impl Claim {
+    /// For the lease `key`, held as `holder`, good for `valid` after each renewal.
+    pub fn new(leases: Bucket<Lease>, key: impl Into<String>, holder: &str, valid: Duration) -> Self {
+        Self { leases, key: key.into(), holder: holder.into(), valid, seen: None }
     }
 
     /// Takes the lease, or renews it. Says whether it is ours.
@@ -36,7 +30,7 @@ impl Turn {
     /// # Errors
     /// When the bus does not answer.
     pub async fn take(&mut self) -> Result<bool, BusError> {
-        let valid_ms = u64::try_from(VALID.as_millis()).unwrap_or(u64::MAX);
+        let valid_ms = u64::try_from(self.valid.as_millis()).unwrap_or(u64::MAX);
         let mut lease = Lease { holder: self.holder.clone(), valid_ms, renewals: 0 };
         let Some(entry) = self.leases.get(&self.key).await? else {
             return won(self.leases.create(&self.key, &lease).await);
@@ -63,5 +57,17 @@ impl Turn {
             // Otherwise it runs out by itself.
             let _ = self.leases.delete(&self.key, entry.revision).await;
         }
+    }
+}
+
+/// A write by compare-and-set: whether it was ours.
+///
+/// # Errors
+/// When it failed for another reason than that somebody else wrote first.
+pub fn won<T>(written: Result<T, BusError>) -> Result<bool, BusError> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == BusErrorKind::Conflict => Ok(false),
+        Err(error) => Err(error),
     }
 }

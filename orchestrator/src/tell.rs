@@ -12,7 +12,7 @@ use pinacle_bus::{
 };
 use sha2::{Digest, Sha256};
 
-use super::ReconcileError;
+use crate::{reconcile::ReconcileError, record::current_step};
 
 /// The id of the event of `at` that `key` tells from all others.
 pub fn event_id(at: Timestamp, key: &str) -> EventId {
@@ -44,7 +44,7 @@ pub async fn phase_changed(bus: &Bus, record: &PodRecord) -> Result<(), Reconcil
         phase: record.phase,
         cause: record.cause.clone(),
         host_id: record.host_id,
-        operation_id: None,
+        operation_id: record.operation.as_ref().map(|operation| operation.operation_id),
     };
     let cause = record.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
     let event = Event {
@@ -79,7 +79,47 @@ pub async fn orphan(bus: &Bus, orphan: &Orphan, host_name: &str) -> Result<(), R
     publish(bus, &event).await
 }
 
-/// An operation that is told as it is.
+/// What differs between two states of a pod's record: its operation, and its phase. `None` before = all of it.
+///
+/// # Errors
+/// When the stream did not take it in.
+pub async fn changes(bus: &Bus, before: Option<&PodRecord>, now: &PodRecord) -> Result<(), ReconcileError> {
+    if let Some(operation) = &now.operation
+        && before.is_none_or(|before| before.operation.as_ref() != Some(operation))
+    {
+        operation_changed(bus, now, operation).await?;
+    }
+    if before.is_none_or(|before| (before.phase, before.phase_since) != (now.phase, now.phase_since)) {
+        phase_changed(bus, now).await?;
+    }
+    Ok(())
+}
+
+/// How far an operation on a pod is. Each state of it has an id of its own.
+///
+/// # Errors
+/// When the stream did not take it in.
+pub async fn operation_changed(bus: &Bus, record: &PodRecord, operation: &Operation) -> Result<(), ReconcileError> {
+    let detail = serde_json::to_value(operation)?;
+    let (verb, progress) = (&operation.verb, operation.progress.as_str());
+    let cause = operation.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let at = match current_step(operation) {
+        Some((_, step)) if operation.ended_at.is_none() => format!(", at {}", step.label.replace('_', " ")),
+        _ => String::new(),
+    };
+    let event = Event {
+        event_id: event_id(operation.started_at, &detail.to_string()),
+        at: Timestamp::now(),
+        kind: EventKind::Op,
+        target_id: operation.operation_id.to_string(),
+        what: OPERATION_CHANGED.into(),
+        message: line(&format!("{verb} of the pod {}: {progress}{at}{cause}", record.name)),
+        detail,
+    };
+    publish(bus, &event).await
+}
+
+/// An operation that is told once, as it ended.
 ///
 /// # Errors
 /// When the stream did not take it in.
