@@ -10,8 +10,18 @@ use std::{fs, path::PathBuf};
 use pinacle_bus::{
     client::TraceParent,
     contract::{
-        DecodeError, HostId, Message, PodId, SCHEMA_VERSION, Subject, Timestamp, command::*, dead::DeadLetter, decode,
-        encode, event::Event, exec::ExecRecord, host::*, inventory::Inventory, metrics::Metrics, pod::PodRecord,
+        DecodeError, HostId, Message, PodId, SCHEMA_VERSION, Subject, Timestamp,
+        command::*,
+        dead::DeadLetter,
+        decode, encode,
+        event::Event,
+        exec::ExecRecord,
+        host::*,
+        inventory::Inventory,
+        ledger::*,
+        metrics::Metrics,
+        pod::{CreatePod, PodRecord},
+        reconciler::ReconcilerStatus,
         request::*,
     },
 };
@@ -73,6 +83,11 @@ fn decoders() -> Vec<(&'static str, Decoder, Vec<u8>)> {
         TakeInventory,
         SetInterval,
         Logs,
+        CreatePod,
+        HostLedger,
+        IdempotentRequest,
+        Lease,
+        ReconcilerStatus,
     )
     .into_iter()
     .map(|(name, decoder)| (name, decoder, fs::read(folder().join(format!("{name}.json"))).unwrap()))

@@ -102,8 +102,12 @@ pub struct PortEntry {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its shape counts")]
 pub struct SshEndpoint {
+    /// The address; null = the first of the host's addresses.
+    address: Option<String>,
     /// The port.
     port: u16,
+    /// Who the orchestrator is there; null = as its settings say.
+    user: Option<String>,
     /// Public host keys in OpenSSH form: algorithm, key in base64.
     host_keys: Vec<String>,
 }
