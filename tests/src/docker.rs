@@ -183,18 +183,7 @@ impl Docker {
     }
 
     fn make_image(&self) {
-        let root = self.holdings.sandbox.folder("image");
-        for folder in ["bin", "etc", "proc", "sys", "dev", "tmp", "run"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
-        let busybox = machine::tool("busybox");
-        fs::copy(&busybox, root.join("bin/busybox")).unwrap();
-        for applet in run(Command::new(&busybox).arg("--list")).lines().filter(|applet| *applet != "busybox") {
-            symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        let archive = self.folder().join("image.tar");
-        run(Command::new(machine::tool("tar")).arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."));
+        let archive = make_root(&self.holdings.sandbox);
         self.docker(&["import", "--change", "ENV PATH=/bin", archive.to_str().unwrap(), IMAGE]);
     }
 
@@ -213,6 +202,23 @@ impl Docker {
         }
         panic!("cannot make a Docker network: {refused}");
     }
+}
+
+/// The archive of a root file system with busybox and nothing else.
+pub(crate) fn make_root(sandbox: &Sandbox) -> PathBuf {
+    let root = sandbox.folder("image");
+    for folder in ["bin", "etc", "proc", "sys", "dev", "tmp", "run"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
+    let busybox = machine::tool("busybox");
+    fs::copy(&busybox, root.join("bin/busybox")).unwrap();
+    for applet in run(Command::new(&busybox).arg("--list")).lines().filter(|applet| *applet != "busybox") {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    let archive = sandbox.path().join("image.tar");
+    run(Command::new(machine::tool("tar")).arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."));
+    archive
 }
 
 /// Waits until no other test on this machine has Docker; it is the caller's for as long as the file is open.

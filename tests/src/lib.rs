@@ -9,6 +9,7 @@
 
 pub mod docker;
 pub mod eventually;
+pub mod lab;
 mod leftovers;
 pub mod machine;
 pub mod nats;

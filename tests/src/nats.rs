@@ -59,6 +59,15 @@ impl Nats {
 
     /// Starts one with another file of the repository's `nats/`.
     pub async fn start_with(configuration: &str) -> Self {
+        Self::start_at("127.0.0.1", configuration).await
+    }
+
+    /// Starts one that hosts in network namespaces of their own can reach as well.
+    pub(crate) async fn start_for_lab() -> Self {
+        Self::start_at("0.0.0.0", "single.conf").await
+    }
+
+    async fn start_at(address: &str, configuration: &str) -> Self {
         let repository = machine::repository();
         let sandbox = Sandbox::new();
         let port = machine::free_port();
@@ -68,7 +77,7 @@ impl Nats {
             .in_sandbox(&sandbox)
             .arg("-c")
             .arg(repository.join("nats").join(configuration))
-            .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-m", &monitor.port().to_string(), "-sd"])
+            .args(["-a", address, "-p", &port.to_string(), "-m", &monitor.port().to_string(), "-sd"])
             .arg(sandbox.folder("nats"))
             .env("PINACLE_NATS_SERVICE_PASSWORD", User::Service.password())
             .env("PINACLE_NATS_AGENT_PASSWORD", User::Agent.password());

@@ -13,6 +13,8 @@ mod gateway;
 #[cfg(test)]
 mod ingest;
 #[cfg(test)]
+mod lab;
+#[cfg(test)]
 mod layout;
 #[cfg(test)]
 mod orchestrator;

@@ -1,0 +1,109 @@
+//! The inside of a host: its namespaces, and how to run something there.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use crate::{Launch, Process, Sandbox, eventually, machine};
+
+/// The first process of a host: sets up what only it sees, and reaps what others leave. `$1` is the host's folder, `$2`
+/// its name, `$3` the size of Docker's disk or empty.
+const INIT: &str = r#"
+set -e
+mount --bind "$1/run" /run
+mkdir -p /run/sshd /run/lock
+mount --bind "$1/pinacle" /var/lib/pinacle
+if [ -n "$3" ]; then mount -t tmpfs -o "size=$3" docker "$1/docker"; fi
+hostname "$2"
+ip link set lo up
+sysctl -q -w net.ipv4.ip_forward=1
+touch "$1/ready"
+trap : TERM
+while :; do sleep 3600 & wait $!; done
+"#;
+
+/// The namespaces of a host, with the process that holds them.
+pub struct Inside {
+    init: Process,
+    pid: u32,
+}
+
+impl Inside {
+    /// Makes them. Nothing runs in them yet but the first process.
+    pub fn begin(sandbox: &Sandbox, folder: &Path, name: &str, disk_bytes: Option<u64>) -> Process {
+        fs::create_dir_all("/var/lib/pinacle").unwrap();
+        for inner in ["run", "pinacle", "docker", "ssh", "agent"] {
+            fs::create_dir_all(folder.join(inner)).unwrap();
+        }
+        let _ = fs::remove_file(folder.join("ready"));
+        Launch::program(machine::tool("unshare"))
+            .named(&format!("{name}-init"))
+            .in_sandbox(sandbox)
+            .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", "-c", INIT, "init"])
+            .arg(folder)
+            .arg(name)
+            .arg(disk_bytes.map(|bytes| bytes.to_string()).unwrap_or_default())
+            .spawn()
+    }
+
+    /// Waits until they are set up.
+    pub async fn wait(init: Process, folder: &Path) -> Self {
+        let parent = init.pid();
+        eventually(Duration::from_secs(30), "a host's namespaces", async || {
+            folder.join("ready").exists().then_some(()).ok_or_else(|| init.tail())
+        })
+        .await;
+        let pid = child_of(parent).expect("the first process of a host runs");
+        Self { init, pid }
+    }
+
+    /// The first process, by its number on this machine.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A program to be started inside.
+    pub fn launch(&self, program: &str) -> Launch {
+        Launch::program(machine::tool("nsenter"))
+            .args(["--target", &self.pid.to_string(), "--net", "--mount", "--uts", "--ipc", "--pid", "--"])
+            .arg(tool_inside(program))
+    }
+
+    /// A command to be run inside.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(machine::tool("nsenter"));
+        command
+            .args(["--target", &self.pid.to_string(), "--net", "--mount", "--uts", "--ipc", "--pid", "--"])
+            .arg(tool_inside(program));
+        command
+    }
+
+    /// The machine stops, as by loss of power.
+    pub async fn kill(&mut self) {
+        self.init.kill9().await;
+    }
+
+    /// All processes inside, by their numbers on this machine.
+    pub fn processes(&self) -> Vec<u32> {
+        let own = fs::read_link(format!("/proc/{}/ns/pid", self.pid)).ok();
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|pid| own.is_some() && fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == own)
+            .collect()
+    }
+}
+
+/// A program's path; our own are given whole.
+fn tool_inside(program: &str) -> PathBuf {
+    if program.contains('/') { program.into() } else { machine::tool(program) }
+}
+
+/// The first child of a process.
+pub fn child_of(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}

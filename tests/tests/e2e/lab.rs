@@ -1,0 +1,7 @@
+//! Pods on real hosts: see `pinacle_tests::lab`.
+
+mod crashes;
+mod faults;
+mod frozen;
+mod stage;
+mod thirty;
