@@ -17,6 +17,10 @@ mod m20261121_121000_create_host_metrics_1h;
 mod m20261121_122000_create_pod_metrics_1h;
 mod m20261121_123000_create_rollup_pending;
 mod m20261121_124000_create_rollup_pending_hour;
+mod m20261124_100000_tell_who_asked_for_an_operation;
+mod m20261124_101000_tell_what_a_step_waits_for;
+mod m20261124_102000_find_commands_by_pod_and_host;
+mod m20261124_103000_find_requests_by_operation;
 
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
@@ -50,6 +54,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_122000_create_pod_metrics_1h::Migration),
             Box::new(m20261121_123000_create_rollup_pending::Migration),
             Box::new(m20261121_124000_create_rollup_pending_hour::Migration),
+            Box::new(m20261124_100000_tell_who_asked_for_an_operation::Migration),
+            Box::new(m20261124_101000_tell_what_a_step_waits_for::Migration),
+            Box::new(m20261124_102000_find_commands_by_pod_and_host::Migration),
+            Box::new(m20261124_103000_find_requests_by_operation::Migration),
         ]
     }
 }

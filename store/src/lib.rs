@@ -28,7 +28,7 @@ pub use metrics::{
 pub use page::{Cursor, Direction, Page, PageRequest};
 pub use partition::{Partition, Partitioned, PartitionsChanged};
 pub use projection::{Applied, Mark, Replaced};
-pub use query::{EventFilter, EventRow, HostFilter, PodFilter};
+pub use query::{EventFilter, EventRow, ExecFilter, HostFilter, OperationFilter, PodFilter};
 pub use retention::Expiring;
 pub use rollup::RollupDone;
 pub use scope::Scope;

@@ -9,6 +9,7 @@ mod sample;
 
 pub use event::{EventFilter, EventRow};
 pub use host::HostFilter;
+pub use operation::{ExecFilter, OperationFilter};
 pub use pod::PodFilter;
 
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Value};

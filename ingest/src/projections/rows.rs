@@ -110,6 +110,7 @@ pub fn operation(operation: &Operation, sequence: u64) -> (OperationRow, Vec<Ope
             started_at: step.started_at.map(|at| at.as_utc()),
             ended_at: step.ended_at.map(|at| at.as_utc()),
             stream_sequence: count(sequence),
+            note: step.note.clone(),
         })
         .collect();
     let row = OperationRow {
@@ -124,6 +125,9 @@ pub fn operation(operation: &Operation, sequence: u64) -> (OperationRow, Vec<Ope
         deadline_at: operation.deadline_at.as_utc(),
         ended_at: operation.ended_at.map(|at| at.as_utc()),
         stream_sequence: count(sequence),
+        requested_by: operation.requested_by.clone(),
+        host_id: operation.host_id.map(|host| host.to_string()),
+        takeovers: i32::try_from(operation.takeovers).unwrap_or(i32::MAX),
     };
     (row, steps)
 }

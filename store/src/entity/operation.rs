@@ -21,6 +21,9 @@ pub struct Model {
     pub deadline_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
     pub stream_sequence: i64,
+    pub requested_by: String,
+    pub host_id: Option<String>,
+    pub takeovers: i32,
 }
 
 /// None: the tables are joined where a query says so.

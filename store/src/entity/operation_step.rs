@@ -19,6 +19,7 @@ pub struct Model {
     pub started_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,
     pub stream_sequence: i64,
+    pub note: Option<String>,
 }
 
 /// None: the tables are joined where a query says so.

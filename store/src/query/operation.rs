@@ -1,13 +1,37 @@
 //! Requests, the operations that carry them out, and the commands that those ran.
 
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
 use super::keyset;
 use crate::{
-    Database, ExecRow, OperationRow, OperationStepRow, Page, PageRequest, RequestRow, Scope, StoreError,
+    Database, Direction, ExecRow, OperationRow, OperationStepRow, Page, PageRequest, RequestRow, Scope, StoreError,
     StoreErrorKind,
     entity::{exec_log, operation, operation_step, pod, request},
 };
+
+/// Which operations are wanted; the default is all in scope.
+#[derive(Debug, Clone, Default)]
+pub struct OperationFilter {
+    /// Only on the thing with this id.
+    pub target_id: Option<String>,
+    /// Only on this host.
+    pub host_id: Option<String>,
+    /// Only as far as this, as on the wire.
+    pub progress: Option<String>,
+}
+
+/// Which commands are wanted; the default is all in scope.
+#[derive(Debug, Clone, Default)]
+pub struct ExecFilter {
+    /// Only for this pod.
+    pub pod_id: Option<String>,
+    /// Only on this host.
+    pub host_id: Option<String>,
+    /// Only of this operation.
+    pub operation_id: Option<String>,
+    /// Only what ran inside of pods.
+    pub container_only: bool,
+}
 
 /// The ids of an owner's pods, as a subquery.
 fn pods_of(owner: &str) -> sea_orm::sea_query::SelectStatement {
@@ -85,45 +109,97 @@ impl Database {
         Ok((row, self.within(QUERY, steps.all(self.orm())).await?))
     }
 
-    /// Operations by id, that is by age; on one thing, if `target_id` names it.
+    /// Operations by id, that is by age.
     ///
     /// # Errors
     /// [`StoreErrorKind::BadCursor`], [`StoreErrorKind::Unavailable`].
     pub async fn operation_list(
         &self,
         scope: &Scope,
-        target_id: Option<&str>,
+        filter: &OperationFilter,
         page: &PageRequest,
     ) -> Result<Page<OperationRow>, StoreError> {
         const QUERY: &str = "list operations";
         let after = page.after.as_ref().map(|cursor| cursor.key::<String>(QUERY)).transpose()?;
         let mut wanted = operations_in(scope);
-        if let Some(target_id) = target_id {
+        if let Some(target_id) = &filter.target_id {
             wanted = wanted.add(operation::Column::TargetId.eq(target_id));
+        }
+        if let Some(host_id) = &filter.host_id {
+            wanted = wanted.add(operation::Column::HostId.eq(host_id));
+        }
+        if let Some(progress) = &filter.progress {
+            wanted = wanted.add(operation::Column::Progress.eq(progress));
         }
         let select = keyset(operation::Entity::find().filter(wanted), page, operation::Column::OperationId, after);
         let rows = self.within(QUERY, select.all(self.orm())).await?;
         Ok(page.page(rows, |row| row.operation_id.clone()))
     }
 
-    /// The commands of an operation, in the order that they ran.
+    /// Commands in the order of their operations' ids, and within one as they ran. A cursor is an operation's id and a
+    /// sequence.
     ///
     /// # Errors
     /// [`StoreErrorKind::BadCursor`], [`StoreErrorKind::Unavailable`].
     pub async fn exec_list(
         &self,
         scope: &Scope,
-        operation_id: &str,
+        filter: &ExecFilter,
         page: &PageRequest,
     ) -> Result<Page<ExecRow>, StoreError> {
         const QUERY: &str = "list commands";
-        let after = page.after.as_ref().map(|cursor| cursor.key::<i64>(QUERY)).transpose()?;
-        let mut wanted = Condition::all().add(exec_log::Column::OperationId.eq(operation_id));
+        let (operation, sequence) = (exec_log::Column::OperationId, exec_log::Column::Sequence);
+        let mut wanted = Condition::all();
+        if let Some(cursor) = &page.after {
+            let text = cursor.key::<String>(QUERY)?;
+            let bad = || StoreError::new(QUERY, StoreErrorKind::BadCursor);
+            let (id, number) = text.split_once('.').ok_or_else(bad)?;
+            let number: i64 = number.parse().map_err(|_| bad())?;
+            let behind = match page.direction {
+                Direction::Forward => (operation.gt(id), sequence.gt(number)),
+                Direction::Backward => (operation.lt(id), sequence.lt(number)),
+            };
+            let same = Condition::all().add(operation.eq(id)).add(behind.1);
+            wanted = wanted.add(Condition::any().add(behind.0).add(same));
+        }
         if let Some(owner) = scope.owner() {
             wanted = wanted.add(exec_log::Column::PodId.in_subquery(pods_of(owner)));
         }
-        let select = keyset(exec_log::Entity::find().filter(wanted), page, exec_log::Column::Sequence, after);
+        for (column, value) in [
+            (exec_log::Column::PodId, &filter.pod_id),
+            (exec_log::Column::HostId, &filter.host_id),
+            (operation, &filter.operation_id),
+        ] {
+            if let Some(value) = value {
+                wanted = wanted.add(column.eq(value));
+            }
+        }
+        if filter.container_only {
+            wanted = wanted.add(exec_log::Column::ContainerCommand.is_not_null());
+        }
+        let order = match page.direction {
+            Direction::Forward => Order::Asc,
+            Direction::Backward => Order::Desc,
+        };
+        let select = exec_log::Entity::find()
+            .filter(wanted)
+            .order_by(operation, order.clone())
+            .order_by(sequence, order)
+            .limit(page.fetch());
         let rows = self.within(QUERY, select.all(self.orm())).await?;
-        Ok(page.page(rows, |row| row.sequence))
+        Ok(page.page(rows, |row| format!("{}.{}", row.operation_id, row.sequence)))
+    }
+
+    /// The request that an operation carries out.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotFound`], [`StoreErrorKind::Unavailable`].
+    pub async fn request_of_operation(&self, scope: &Scope, operation_id: &str) -> Result<RequestRow, StoreError> {
+        const QUERY: &str = "find an operation's request";
+        let wanted = requests_in(scope).add(request::Column::OperationId.eq(operation_id));
+        let select = request::Entity::find().filter(wanted);
+        self.within(QUERY, select.one(self.orm()))
+            .await?
+            .ok_or_else(|| StoreError::new(QUERY, StoreErrorKind::NotFound))
     }
 }

@@ -2,8 +2,9 @@
 
 use chrono::TimeDelta;
 use pinacle_store::{
-    Applied, Cursor, DeadLetterRow, Direction, EventFilter, ExecRow, HostEventRow, HostFilter, Mark, OperationRow,
-    OperationStepRow, PageRequest, PodEventRow, PodFilter, Replaced, RequestRow, Scope, StoreErrorKind,
+    Applied, Cursor, DeadLetterRow, Direction, EventFilter, ExecFilter, ExecRow, HostEventRow, HostFilter, Mark,
+    OperationFilter, OperationRow, OperationStepRow, PageRequest, PodEventRow, PodFilter, Replaced, RequestRow, Scope,
+    StoreErrorKind,
 };
 use serde_json::json;
 
@@ -50,6 +51,9 @@ fn operation(progress: &str, steps: i32, sequence: i64) -> (OperationRow, Vec<Op
         deadline_at: past_hour(),
         ended_at: None,
         stream_sequence: sequence,
+        requested_by: "ann".into(),
+        host_id: Some("host_1".into()),
+        takeovers: 1,
     };
     let step = |position| OperationStepRow {
         operation_id: "op_1".into(),
@@ -60,6 +64,7 @@ fn operation(progress: &str, steps: i32, sequence: i64) -> (OperationRow, Vec<Op
         started_at: None,
         ended_at: None,
         stream_sequence: sequence,
+        note: Some("copying the image".into()),
     };
     (row, (0..steps).map(step).collect())
 }
@@ -161,8 +166,9 @@ async fn an_operation_keeps_the_steps_of_its_newest_message() {
     let bob = Scope::Owner("bob".into());
     assert_eq!(stage.database.operation_get(&bob, "op_1").await.unwrap_err().kind(), &StoreErrorKind::NotFound);
     let page = PageRequest::first(5);
-    assert_eq!(stage.database.operation_list(&ann(), Some("pod_ann"), &page).await.unwrap().items.len(), 1);
-    assert_eq!(stage.database.operation_list(&bob, None, &page).await.unwrap().items.len(), 0);
+    let of = |pod: &str| OperationFilter { target_id: Some(pod.into()), ..OperationFilter::default() };
+    assert_eq!(stage.database.operation_list(&ann(), &of("pod_ann"), &page).await.unwrap().items.len(), 1);
+    assert_eq!(stage.database.operation_list(&bob, &OperationFilter::default(), &page).await.unwrap().items.len(), 0);
     // Messages about one operation at once.
     let calls = (20..40).map(|sequence| {
         let (row, steps) = operation("running", i32::try_from(sequence % 5).unwrap(), sequence);
@@ -180,9 +186,46 @@ async fn a_commands_end_is_not_undone_by_its_beginning() {
     assert_eq!(stage.database.exec_project(exec(Some(0), 2)).await.unwrap(), Applied::Written);
     assert_eq!(stage.database.exec_project(exec(None, 1)).await.unwrap(), Applied::Stale);
     let page = PageRequest::first(5);
-    assert_eq!(stage.database.exec_list(&ann(), "op_1", &page).await.unwrap().items, [exec(Some(0), 2)]);
+    let by_operation = ExecFilter { operation_id: Some("op_1".into()), ..ExecFilter::default() };
+    assert_eq!(stage.database.exec_list(&ann(), &by_operation, &page).await.unwrap().items, [exec(Some(0), 2)]);
     let bob = Scope::Owner("bob".into());
-    assert!(stage.database.exec_list(&bob, "op_1", &page).await.unwrap().items.is_empty());
+    assert!(stage.database.exec_list(&bob, &by_operation, &page).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn commands_are_found_by_pod_host_and_what_ran_inside_page_by_page() {
+    let stage = Stage::new().await;
+    stage.database.pod_project(pod_record("pod_ann", "ann", 1)).await.unwrap();
+    for (number, (operation, host, inside)) in
+        [("op_1", "host_1", false), ("op_2", "host_1", true), ("op_3", "host_2", true)].into_iter().enumerate()
+    {
+        for sequence in [1, 2] {
+            let row = ExecRow {
+                operation_id: operation.into(),
+                host_id: host.into(),
+                sequence,
+                container_command: inside.then(|| "true".to_owned()),
+                ..exec(Some(0), i64::try_from(number).unwrap() * 10 + sequence)
+            };
+            assert_eq!(stage.database.exec_project(row).await.unwrap(), Applied::Written);
+        }
+    }
+    let all = async |filter: ExecFilter| {
+        let mut page = PageRequest::first(1);
+        let mut found = Vec::new();
+        loop {
+            let part = stage.database.exec_list(&ann(), &filter, &page).await.unwrap();
+            found.extend(part.items.into_iter().map(|row| (row.operation_id, row.sequence)));
+            let Some(next) = part.next else { return found };
+            page.after = Some(next);
+        }
+    };
+    let of = |pairs: &[(&str, i64)]| pairs.iter().map(|(id, at)| ((*id).to_owned(), *at)).collect::<Vec<_>>();
+    let pod = ExecFilter { pod_id: Some("pod_ann".into()), ..ExecFilter::default() };
+    let expected = [("op_1", 1), ("op_1", 2), ("op_2", 1), ("op_2", 2), ("op_3", 1), ("op_3", 2)];
+    assert_eq!(all(pod.clone()).await, of(&expected));
+    assert_eq!(all(ExecFilter { container_only: true, ..pod.clone() }).await, of(&expected[2..]));
+    assert_eq!(all(ExecFilter { host_id: Some("host_1".into()), ..pod }).await, of(&expected[..4]));
 }
 
 #[tokio::test]

@@ -17,12 +17,14 @@ async fn empty() -> (Postgres, DatabaseConnection, PgPool) {
     (postgres, sea_orm::Database::connect(&url).await.unwrap(), PgPool::connect(&url).await.unwrap())
 }
 
-/// The schema as text: tables with how they are partitioned, columns, indexes, constraints, sequences.
+/// The schema as text: tables with how they are partitioned, columns, indexes, constraints, sequences. A column that is
+/// dropped leaves a gap in Postgres's own numbers, so columns are counted here.
 async fn catalogue(pool: &PgPool) -> String {
     let rows = sqlx::query(
         "SELECT format('%s %s %s', relkind, relname, pg_get_partkeydef(oid)) FROM pg_class \
          WHERE relnamespace = 'public'::regnamespace \
-         UNION ALL SELECT format('%s.%s %s %s %s %s', table_name, column_name, ordinal_position, data_type, is_nullable, \
+         UNION ALL SELECT format('%s.%s %s %s %s %s', table_name, column_name, \
+         row_number() OVER (PARTITION BY table_name ORDER BY ordinal_position), data_type, is_nullable, \
          column_default) FROM information_schema.columns WHERE table_schema = 'public' \
          UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' \
          UNION ALL SELECT format('%s %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint \
