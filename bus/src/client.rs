@@ -19,7 +19,10 @@ use std::{sync::Arc, time::Duration};
 use async_nats::jetstream;
 use tokio::sync::watch;
 
-use crate::{contract::topology::StreamName, settings::BusSettings};
+use crate::{
+    contract::topology::{ConsumerSpec, StreamName},
+    settings::BusSettings,
+};
 
 pub use ask::Replies;
 pub use bucket::{Bucket, Change, Entry, Watch};
@@ -89,6 +92,20 @@ impl Bus {
     /// When the stream does not exist or the server does not answer.
     pub async fn stream_bounds(&self, stream: StreamName) -> Result<(u64, u64), BusError> {
         self.bounds(stream.as_str()).await
+    }
+
+    /// The sequence up to which the members of a durable consumer have dealt with everything.
+    ///
+    /// # Errors
+    /// When the consumer does not exist or the server does not answer.
+    pub async fn dealt_with(&self, spec: &ConsumerSpec) -> Result<u64, BusError> {
+        let stream = self
+            .jetstream()
+            .get_stream_no_info(spec.stream.as_str())
+            .await
+            .map_err(BusError::from_source("look up stream"))?;
+        let info = stream.consumer_info(spec.name).await.map_err(BusError::from_source("look up consumer"))?;
+        Ok(info.ack_floor.stream_sequence)
     }
 
     /// The newest sequence that a stream holds; 0 when it is empty.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::{SinkExt, StreamExt};
+use pinacle_bus::contract::command::{LogLine, LogPosition};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
@@ -22,6 +23,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(60);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// As many lines as the gateway gives at once: of those that came while there was no connection.
+const MOST_LINES: u32 = 10_000;
 
 /// What the gateway says, as far as it concerns us.
 #[derive(Debug, Deserialize)]
@@ -59,6 +62,8 @@ pub(crate) struct Live {
     api: Api,
     topics: Vec<String>,
     after: Option<u64>,
+    /// How far a followed log was read, and how many lines from its end come first.
+    log: (LogPosition, u32),
     socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     pause: Duration,
     /// Whether to ask again would bring the same answer.
@@ -68,7 +73,17 @@ pub(crate) struct Live {
 impl Live {
     /// Connects and subscribes.
     pub async fn open(api: Api, topics: Vec<String>) -> Result<Self, Failure> {
-        let mut live = Self { api, topics, after: None, socket: None, pause: SHORTEST_PAUSE, refused: false };
+        Self::begin(api, topics, 0).await
+    }
+
+    /// The same for a pod's output, with so many lines of what it printed before.
+    pub async fn log(api: Api, pod_id: &str, tail: u32) -> Result<Self, Failure> {
+        Self::begin(api, vec![format!("logs:{pod_id}")], tail).await
+    }
+
+    async fn begin(api: Api, topics: Vec<String>, tail: u32) -> Result<Self, Failure> {
+        let log = (LogPosition::default(), tail);
+        let mut live = Self { api, topics, after: None, log, socket: None, pause: SHORTEST_PAUSE, refused: false };
         live.connect().await?;
         Ok(live)
     }
@@ -96,9 +111,9 @@ impl Live {
             match timeout(SILENCE, socket.next()).await {
                 Ok(Some(Ok(Message::Text(text)))) => {
                     self.pause = SHORTEST_PAUSE;
-                    let said: Said =
+                    let mut said: Said =
                         serde_json::from_str(&text).context("the gateway says what this release does not know")?;
-                    self.remember(&said);
+                    self.remember(&mut said);
                     return Ok(said);
                 }
                 Ok(Some(Ok(Message::Close(frame)))) => {
@@ -124,10 +139,17 @@ impl Live {
         }
     }
 
-    fn remember(&mut self, said: &Said) {
-        if let Said::Events { items } = said {
-            let newest = items.iter().filter_map(|event| event.get("sequence")?.as_u64()).max();
-            self.after = newest.or(self.after);
+    /// Where to go on after a reconnect. What then comes a second time is taken out.
+    fn remember(&mut self, said: &mut Said) {
+        match said {
+            Said::Events { items } => {
+                let newest = items.iter().filter_map(|event| event.get("sequence")?.as_u64()).max();
+                self.after = newest.or(self.after);
+            }
+            Said::State { topic, items, .. } if topic.starts_with("logs:") => {
+                items.retain(|item| LogLine::deserialize(item).map_or(true, |line| self.log.0.take(&line)));
+            }
+            _ => {}
         }
     }
 
@@ -166,6 +188,11 @@ impl Live {
             let mut message = json!({ "op": "subscribe", "topic": topic });
             if let (Some(after), "events", Some(object)) = (self.after, topic.as_str(), message.as_object_mut()) {
                 object.insert("after".into(), after.into());
+            }
+            if let (true, Some(object)) = (topic.starts_with("logs:"), message.as_object_mut()) {
+                let since = self.log.0.resume();
+                object.insert("tail".into(), since.map_or(self.log.1, |_| MOST_LINES).into());
+                object.extend(since.map(|since| ("since".to_owned(), json!(since))));
             }
             let sent = socket.send(Message::text(message.to_string())).await;
             sent.map_err(|error| Failure::failed(format!("the gateway at {base} went away: {error}")))?;

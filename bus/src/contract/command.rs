@@ -157,6 +157,42 @@ pub struct LogChunk {
     pub end: bool,
 }
 
+/// How far a reader of a log is. Whoever asks again from there gets some lines twice, since several may have the same
+/// time: this tells them from new ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogPosition {
+    at: Option<Timestamp>,
+    /// Lines of that time that were taken.
+    taken: usize,
+    /// Lines of that time that come again.
+    again: usize,
+}
+
+impl LogPosition {
+    /// What to ask for next, as [`Logs::since`]; from now on lines that were taken count as repeated.
+    pub fn resume(&mut self) -> Option<Timestamp> {
+        self.again = self.taken;
+        self.at
+    }
+
+    /// Whether a line is new; it counts as taken from now on.
+    pub fn take(&mut self, line: &LogLine) -> bool {
+        if line.at.is_none() {
+            return true;
+        }
+        if line.at != self.at {
+            *self = Self { at: line.at, taken: 1, again: 0 };
+            return true;
+        }
+        if self.again > 0 {
+            self.again -= 1;
+            return false;
+        }
+        self.taken += 1;
+        true
+    }
+}
+
 /// A line of a pod's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
@@ -166,4 +202,32 @@ pub struct LogLine {
     pub stream: String,
     /// Without its line end; bytes that are no UTF-8 are replaced.
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_asked_for_again_shows_each_line_once() {
+        let line = |at: &str, text: &str| LogLine {
+            at: Some(at.parse().unwrap()),
+            stream: "stdout".into(),
+            text: text.into(),
+        };
+        let (early, late) = ("2026-11-21T09:15:40.100Z", "2026-11-21T09:15:40.200Z");
+        let mut position = LogPosition::default();
+        assert_eq!(position.resume(), None);
+        for text in ["a", "b"] {
+            assert!(position.take(&line(early, text)));
+        }
+        assert_eq!(position.resume(), Some(early.parse().unwrap()));
+        let told = [line(early, "a"), line(early, "b"), line(early, "c"), line(late, "d")];
+        let new: Vec<&str> = told.iter().filter(|line| position.take(line)).map(|line| line.text.as_str()).collect();
+        assert_eq!(new, ["c", "d"]);
+        // Broken off in the middle of what came again: nothing was taken twice, nothing is left out.
+        position.resume();
+        assert!(!position.take(&line(late, "d")));
+        assert!(position.take(&line(late, "e")));
+    }
 }

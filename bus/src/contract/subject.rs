@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostId, OperationId, RequestId, SessionId};
+use super::{HostId, OperationId, PodId, RequestId, SessionId};
 
 /// What stands before every subject.
 pub const PREFIX: &str = "pinacle.v1";
@@ -126,7 +126,7 @@ pub enum Subject {
 
 /// Subjects with wildcards, for streams, consumers and subscriptions.
 pub mod filter {
-    use super::{HostId, PREFIX};
+    use super::{HostId, PREFIX, PodId};
 
     /// Every heartbeat.
     pub fn heartbeats() -> String {
@@ -161,6 +161,11 @@ pub mod filter {
     /// Every command's result.
     pub fn exec() -> String {
         format!("{PREFIX}.exec.*.*")
+    }
+
+    /// The results of all commands for one pod.
+    pub fn exec_of(pod: PodId) -> String {
+        format!("{PREFIX}.exec.{pod}.*")
     }
 
     /// Every dead letter.
