@@ -1,16 +1,21 @@
 //! The HTTP API, version 1, and its description.
 
+mod asking;
 mod commands;
 mod dead_letters;
 mod events;
+mod exec;
 mod hosts;
 mod live;
 mod logs;
 mod metrics;
 mod openapi;
+pub mod operations;
 mod page;
 mod pods;
+mod reconcilers;
 pub mod schema;
+mod terms;
 mod version;
 pub mod view;
 
@@ -65,16 +70,32 @@ fn v1() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hosts::one))
         .routes(routes!(metrics::host))
         .routes(routes!(events::host))
+        .routes(routes!(exec::host))
+        .routes(routes!(terms::cordon))
+        .routes(routes!(terms::uncordon))
+        .routes(routes!(terms::label))
+        .routes(routes!(terms::allow))
+        .routes(routes!(terms::trust_keys))
         .routes(routes!(commands::ping))
         .routes(routes!(commands::version))
         .routes(routes!(commands::sample))
         .routes(routes!(commands::inventory))
         .routes(routes!(commands::set_interval))
-        .routes(routes!(pods::list))
-        .routes(routes!(pods::one))
+        .routes(routes!(pods::list, pods::create))
+        .routes(routes!(pods::one, pods::delete))
+        .routes(routes!(pods::start))
+        .routes(routes!(pods::stop))
+        .routes(routes!(pods::restart))
+        .routes(routes!(pods::pause))
+        .routes(routes!(pods::resume))
         .routes(routes!(metrics::pod))
         .routes(routes!(events::pod))
+        .routes(routes!(exec::pod))
         .routes(routes!(logs::pod))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::one))
+        .routes(routes!(operations::cancel))
+        .routes(routes!(reconcilers::list))
         .routes(routes!(events::list))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::one, dead_letters::drop))

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    live::{fleet::PodLive, protocol::Topic},
+    live::{fleet::PodLive, operations::OperationLive, protocol::Topic},
     problem::{Code, Problem},
     request,
 };
@@ -65,14 +65,23 @@ impl Identity {
     pub fn may_see(&self, pod: &PodLive) -> bool {
         match self.scope.owner() {
             None => true,
-            Some(owner) => pod.record.as_ref().is_some_and(|record| record.owner == owner),
+            Some(owner) => pod.owner() == Some(owner),
+        }
+    }
+
+    /// Whether they may see an operation: whose pod it works on may.
+    pub fn may_see_operation(&self, operation: &OperationLive) -> bool {
+        match self.scope.owner() {
+            None => true,
+            Some(owner) => operation.owner.as_deref() == Some(owner),
         }
     }
 
     /// Whether they may follow a topic at all; of pods they are shown their own.
     pub fn may_follow(&self, topic: Topic) -> bool {
         match topic {
-            Topic::Pods | Topic::Pod(_) => true,
+            Topic::Pods | Topic::Pod(_) | Topic::Operations | Topic::Operation(_) => true,
+            Topic::Exec(_) | Topic::Logs(_) => true,
             Topic::Hosts | Topic::Host(_) | Topic::Events => self.is_admin(),
         }
     }

@@ -5,6 +5,8 @@ mod catch_up;
 pub mod events;
 pub mod feed;
 pub mod fleet;
+mod flow;
+pub mod operations;
 pub mod protocol;
 mod session;
 
@@ -14,7 +16,7 @@ use std::sync::{
 };
 
 use pinacle_bus::client::Bus;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use session::run;
@@ -23,11 +25,15 @@ use crate::settings::Gateway;
 
 /// Clients that read the stream of events at once; the rest wait their turn.
 const MOST_CATCH_UPS: usize = 256;
+/// Logs and commands' results that are followed at once.
+const MOST_FLOWS: usize = 256;
 
 /// What all WebSockets share.
 pub struct Live {
     /// Hosts and pods as they are now.
     pub fleet: fleet::Fleet,
+    /// Recent operations.
+    pub operations: operations::Operations,
     /// Recent events.
     pub events: events::EventLog,
     /// Whether the live state has arrived.
@@ -41,6 +47,7 @@ pub struct Live {
     /// The WebSockets that are open, so that a stop can wait for their farewells.
     pub sessions: TaskTracker,
     catch_ups: Semaphore,
+    flows: Arc<Semaphore>,
     clients: AtomicUsize,
 }
 
@@ -52,6 +59,7 @@ impl Live {
     pub fn new(bus: Bus, settings: Gateway, shutdown: CancellationToken) -> Self {
         Self {
             fleet: fleet::Fleet::default(),
+            operations: operations::Operations::default(),
             events: events::EventLog::new(settings.live_recent_events),
             primed: feed::Primed::default(),
             bus,
@@ -59,8 +67,14 @@ impl Live {
             shutdown,
             sessions: TaskTracker::new(),
             catch_ups: Semaphore::new(MOST_CATCH_UPS),
+            flows: Arc::new(Semaphore::new(MOST_FLOWS)),
             clients: AtomicUsize::new(0),
         }
+    }
+
+    /// A place for one more log or pod's commands to follow; `None` when there are as many as may be.
+    fn flow_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.flows.clone().try_acquire_owned().ok()
     }
 
     /// A place for one more client; `None` when there are as many as may be.

@@ -51,6 +51,8 @@ fn components() -> utoipa::openapi::Components {
         // Parameters name these, and a parameter brings no schema along.
         .schema("HostState", schema::HostState::schema())
         .schema("PodPhase", schema::PodPhase::schema())
+        .schema("Progress", schema::Progress::schema())
+        .schema("RestartPolicy", schema::RestartPolicy::schema())
         .schema("OrderParameter", OrderParameter::schema())
         .schema("KindParameter", KindParameter::schema())
         .response("Problem", problem)

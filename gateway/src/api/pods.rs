@@ -1,20 +1,28 @@
 //! Pods, from the live state: right while Postgres lags, and there while it is away.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::response::Response;
-use pinacle_bus::contract::{HostId, PodId, pod::PodPhase};
+use axum::{http::HeaderMap, response::Response};
+use pinacle_bus::contract::{
+    HostId, PodId,
+    pod::{CreatePod, PodPhase, RestartPolicy, TIERS},
+    request::Request,
+};
 use serde::Deserialize;
-use utoipa::IntoParams;
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    App, Shared, hosts, json, json_bytes,
+    App, Shared,
+    asking::{self, Accepted},
+    commands::check,
+    hosts, json as answer, json_bytes,
     page::{Page, PageQuery},
     schema,
     view::PodView,
 };
 use crate::{
-    extract::{FromPath, FromQuery},
+    extract::{FromBody, FromPath, FromQuery},
     identity::Identity,
     live::fleet::PodLive,
     problem::{Code, Problem},
@@ -41,7 +49,7 @@ pub struct PodsQuery {
 
 /// List pods
 ///
-/// In the order of their ids, with their newest figures: those that you may see.
+/// In the order of their ids, with their newest figures: those that you may see. Deleted ones only if `phase` says so.
 #[utoipa::path(get, path = "/pods", operation_id = "pod_list", tag = "pods", params(PodsQuery), responses((status = 200, body = Page<PodView>)))]
 pub async fn list(
     app: Shared,
@@ -53,16 +61,15 @@ pub async fn list(
     let after = page.after::<PodId>()?;
     let host: Option<HostId> = query.host.map(|host| hosts::find(&app, &host)).transpose()?.map(|(host, _)| host);
     let mut pods = app.fleet()?.pods.page(after, limit + 1, |pod| {
-        let record = pod.record.as_ref();
         identity.may_see(pod)
             && host.is_none_or(|host| pod.host_id() == Some(host))
-            && query.phase.is_none_or(|phase| record.is_some_and(|record| record.phase == phase))
-            && query.name.as_ref().is_none_or(|name| record.is_some_and(|record| record.name == *name))
+            && query.phase.map_or(!is_deleted(pod), |phase| pod.phase() == Some(phase))
+            && query.name.as_ref().is_none_or(|name| pod.name() == Some(name))
     });
     let more = pods.len() > limit;
     pods.truncate(limit);
     let next_cursor = pods.last().filter(|_| more).map(|(pod, _)| pod.to_string());
-    Ok(json(&Page { items: pods.iter().map(|(_, pod)| PodView::from(&**pod)).collect(), next_cursor }))
+    Ok(answer(&Page { items: pods.iter().map(|(_, pod)| PodView::from(&**pod)).collect(), next_cursor }))
 }
 
 /// One pod
@@ -73,7 +80,148 @@ pub async fn one(app: Shared, identity: Identity, FromPath(pod): FromPath<String
     Ok(json_bytes(pod.json()))
 }
 
-/// A pod by id or name, if the asker may see it.
+/// What a new pod is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    /// What to call it: 2 to 63 of a-z, 0-9 and `-`.
+    #[schema(example = "web")]
+    name: String,
+    /// How much it may use: `dev.small`, `dev.medium`, `dev.large` or `dev.xlarge`.
+    #[schema(default = "dev.small")]
+    tier: Option<String>,
+    /// The image; without it the installation's base image.
+    image: Option<String>,
+    /// Docker's runtime: `runsc`, or `runc` where the installation allows it.
+    #[schema(default = "runsc")]
+    runtime: Option<String>,
+    /// Environment variables. No place for secrets.
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    /// The only host that it may be on: id or name.
+    host: Option<String>,
+    /// Labels that its host must have.
+    #[serde(default)]
+    host_labels: BTreeMap<String, String>,
+    /// What happens when it ends by itself.
+    #[serde(default)]
+    #[schema(value_type = schema::RestartPolicy, default = "always")]
+    restart: RestartPolicy,
+}
+
+/// Make a pod and start it
+///
+/// Answers once the request is in the history: 201, or 202 when that takes longer. The pod is made meanwhile; follow its
+/// operation. With the header `Idempotency-Key` the same request makes one pod however often it is sent, for a day.
+#[utoipa::path(post, path = "/pods", operation_id = "pod_create", tag = "pods", request_body = CreateBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 letters, digits and signs")),
+    responses((status = 201, body = Accepted), (status = 202, body = Accepted)))]
+pub async fn create(
+    app: Shared,
+    identity: Identity,
+    headers: HeaderMap,
+    FromBody(body): FromBody<CreateBody>,
+) -> Result<Response, Problem> {
+    let key = asking::key(&headers)?;
+    let create = wanted(&app, &identity, body)?;
+    let request = asking::request(&identity, "pod", PodId::new().to_string(), "create", &create)?;
+    let request = match key {
+        Some(key) => the_one_of(&app, &identity, key, request, &create.name).await?,
+        None => free(&app, &identity, &create.name).map(|()| request)?,
+    };
+    let asked = asking::ask(&app, request).await?;
+    let pod = asked.request.target_id.parse().ok().and_then(|pod: PodId| app.live.fleet.pods.get(&pod));
+    Ok(asked.created(&format!("/api/v1/pods/{}", asked.request.target_id), pod.as_deref()))
+}
+
+/// The request that a key stands for: the one that came with it first.
+async fn the_one_of(
+    app: &App,
+    identity: &Identity,
+    key: &str,
+    request: Request,
+    name: &str,
+) -> Result<Request, Problem> {
+    if let Some(before) = asking::asked_before(app, identity, key, &request).await? {
+        return Ok(before);
+    }
+    match free(app, identity, name) {
+        Ok(()) => asking::remembered(app, identity, key, request).await,
+        // The pod of this name may be the very one: its key was written before anybody heard of it.
+        Err(taken) => asking::asked_before(app, identity, key, &request).await?.ok_or(taken),
+    }
+}
+
+/// What the contract has of a body.
+fn wanted(app: &App, identity: &Identity, body: CreateBody) -> Result<CreatePod, Problem> {
+    app.fleet()?;
+    let only_host = body.host.map(|host| hosts::find(app, &host)).transpose()?.map(|(host, _)| host);
+    let create = CreatePod {
+        name: body.name,
+        owner: identity.name().to_owned(),
+        tier: body.tier.unwrap_or_else(|| TIERS[0].name.to_owned()),
+        image: body.image,
+        runtime: body.runtime,
+        environment: body.environment,
+        host_labels: body.host_labels,
+        only_host,
+        restart: body.restart,
+    };
+    check(&create)?;
+    Ok(create)
+}
+
+/// That the asker has no pod of this name. Two at once are told apart by the orchestrator.
+fn free(app: &App, identity: &Identity, name: &str) -> Result<(), Problem> {
+    let taken = |pod: &PodLive| pod.name() == Some(name) && pod.owner() == Some(identity.name()) && !is_deleted(pod);
+    if app.fleet()?.pods.page(None, 1, taken).is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::NameTaken,
+        format!("you have a pod called {name} already; take another name or remove that one"),
+    ))
+}
+
+fn is_deleted(pod: &PodLive) -> bool {
+    pod.phase() == Some(PodPhase::Deleted)
+}
+
+macro_rules! actions {
+    ($($(#[doc = $doc:literal])* $name:ident($method:ident $path:literal, $id:literal, $verb:literal);)*) => {$(
+        $(#[doc = $doc])*
+        ///
+        /// Carried out when it is its turn; follow the operation.
+        #[utoipa::path($method, path = $path, operation_id = $id, tag = "pods",
+            params(("pod" = String, Path, description = "id or name")), responses((status = 202, body = Accepted)))]
+        pub async fn $name(app: Shared, identity: Identity, FromPath(pod): FromPath<String>) -> Result<Response, Problem> {
+            act(&app, &identity, &pod, $verb).await
+        }
+    )*};
+}
+
+actions! {
+    /// Start a pod that is stopped or failed
+    start(post "/pods/{pod}/start", "pod_start", "start");
+    /// Stop a pod; its volumes stay
+    stop(post "/pods/{pod}/stop", "pod_stop", "stop");
+    /// Stop a pod and start it
+    restart(post "/pods/{pod}/restart", "pod_restart", "restart");
+    /// Freeze a pod in memory
+    pause(post "/pods/{pod}/pause", "pod_pause", "pause");
+    /// Let a frozen pod go on
+    resume(post "/pods/{pod}/resume", "pod_resume", "resume");
+    /// Remove a pod with all that it has, for good
+    delete(delete "/pods/{pod}", "pod_delete", "delete");
+}
+
+async fn act(app: &App, identity: &Identity, pod: &str, verb: &str) -> Result<Response, Problem> {
+    let (id, pod) = find(app, identity, pod)?;
+    let request = asking::request(identity, "pod", id.to_string(), verb, &json!({}))?;
+    Ok(asking::ask(app, request).await?.accepted(Some(&pod)))
+}
+
+/// A pod by id or name, if the asker may see it. A name is that of a pod that is not deleted.
 ///
 /// # Errors
 /// When there is none, or several have the name.
@@ -83,7 +231,7 @@ pub fn find(app: &App, identity: &Identity, id_or_name: &str) -> Result<(PodId, 
     if let Ok(id) = id_or_name.parse::<PodId>() {
         return pods.get(&id).filter(|pod| identity.may_see(pod)).map(|pod| (id, pod)).ok_or_else(missing);
     }
-    let named = |pod: &PodLive| pod.record.as_ref().is_some_and(|record| record.name == id_or_name);
+    let named = |pod: &PodLive| pod.name() == Some(id_or_name) && !is_deleted(pod);
     let mut named = pods.page(None, 2, |pod| named(pod) && identity.may_see(pod));
     match named.len() {
         0 => Err(missing()),

@@ -2,12 +2,14 @@
 //! alone, because neither knows of HTTP. A test holds each against what the contract writes.
 
 mod answer;
+mod pod;
 mod series;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use answer::*;
+pub use pod::*;
 pub use series::*;
 
 /// Whether a host can run containers.

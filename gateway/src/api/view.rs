@@ -1,6 +1,6 @@
 //! Hosts and pods as people see them, in HTTP and WebSocket alike: borrowed from the live state, written once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pinacle_bus::contract::{
     HostId, OperationId, PodId, Timestamp,
@@ -91,6 +91,9 @@ pub struct HostView<'a> {
     /// For placement.
     #[schema(value_type = BTreeMap<String, String>)]
     labels: &'a BTreeMap<String, String>,
+    /// Whose pods it takes; empty = everybody's.
+    #[schema(value_type = Vec<String>)]
+    allowed_owners: &'a BTreeSet<String>,
     /// What rarely changes about it.
     #[schema(value_type = schema::HostFacts)]
     facts: &'a HostFacts,
@@ -174,6 +177,10 @@ pub struct PodView<'a> {
     /// The operation under way.
     #[schema(value_type = Option<String>)]
     operation_id: Option<OperationId>,
+    /// Requests that wait behind it.
+    waiting: usize,
+    /// How often in a row it was started again after it had ended by itself.
+    restarts: Option<u32>,
     /// Its tier.
     #[schema(value_type = Option<String>)]
     tier: Option<&'a str>,
@@ -269,6 +276,7 @@ impl<'a> From<&'a HostLive> for HostView<'a> {
             admitted_at: record.admitted_at,
             evidence: &record.evidence,
             labels: &record.labels,
+            allowed_owners: &record.allowed_owners,
             facts: &record.facts,
         }
     }
@@ -303,19 +311,26 @@ impl<'a> From<&'a HostLive> for HostDetail<'a> {
 
 impl<'a> From<&'a PodLive> for PodView<'a> {
     fn from(pod: &'a PodLive) -> Self {
-        let record = pod.record.as_deref();
+        let (record, asked) = (pod.record.as_deref(), pod.asked.as_deref());
+        let requested_at = asked.map(|asked| asked.requested_at);
+        let operation = record.and_then(|record| record.operation.as_ref()).map(|operation| operation.operation_id);
         Self {
             pod_id: pod.pod_id,
-            name: record.map(|record| record.name.as_str()),
-            owner: record.map(|record| record.owner.as_str()),
+            name: pod.name(),
+            owner: pod.owner(),
             host_id: pod.host_id(),
-            phase: record.map(|record| record.phase),
+            phase: pod.phase(),
             cause: record.and_then(|record| record.cause.as_deref()),
-            phase_since: record.map(|record| record.phase_since),
-            created_at: record.map(|record| record.created_at),
-            operation_id: record.and_then(|record| record.operation.as_ref()).map(|operation| operation.operation_id),
-            tier: record.map(|record| record.spec.tier.as_str()),
-            image: record.map(|record| record.spec.image.as_str()),
+            phase_since: record.map(|record| record.phase_since).or(requested_at),
+            created_at: record.map(|record| record.created_at).or(requested_at),
+            operation_id: operation.or(asked.map(|asked| asked.operation_id)),
+            waiting: record.map(|record| record.queue.len()).unwrap_or_default(),
+            restarts: record.map(|record| record.restarts),
+            tier: record.map(|record| &record.spec.tier).or(asked.map(|asked| &asked.create.tier)).map(String::as_str),
+            image: record
+                .map(|record| &record.spec.image)
+                .or(asked.and_then(|asked| asked.create.image.as_ref()))
+                .map(String::as_str),
             external_port: record.and_then(|record| record.external_port),
             metrics: pod.sample.as_deref().map(|sampled| PodFigures {
                 sampled_at: sampled.sampled_at,

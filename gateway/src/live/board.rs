@@ -120,6 +120,15 @@ impl<K: Ord + Copy, V> Board<K, V> {
         self.newest.send_if_modified(|newest| std::mem::replace(newest, version) < version);
     }
 
+    /// Removes the smallest keys beyond `most`.
+    pub fn hold_to(&self, most: usize) {
+        let mut state = self.state.lock();
+        while state.slots.len() > most {
+            let Some(key) = state.slots.keys().next().copied() else { break };
+            state.remove(&key);
+        }
+    }
+
     /// A key's newest value.
     pub fn get(&self, key: &K) -> Option<Arc<V>> {
         self.state.lock().slots.get(key).map(|slot| slot.value.clone())
@@ -136,6 +145,19 @@ impl<K: Ord + Copy, V> Board<K, V> {
         let state = self.state.lock();
         let range: btree_map::Range<'_, K, Slot<V>> = state.slots.range((from, Bound::Unbounded));
         range
+            .filter(|(_, slot)| wanted(&slot.value))
+            .take(limit)
+            .map(|(key, slot)| (*key, slot.value.clone()))
+            .collect()
+    }
+
+    /// The last values before `before` that `wanted` lets through, the largest key first.
+    pub fn page_back(&self, before: Option<K>, limit: usize, mut wanted: impl FnMut(&V) -> bool) -> Vec<(K, Arc<V>)> {
+        let to = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state.lock();
+        let range: btree_map::Range<'_, K, Slot<V>> = state.slots.range((Bound::Unbounded, to));
+        range
+            .rev()
             .filter(|(_, slot)| wanted(&slot.value))
             .take(limit)
             .map(|(key, slot)| (*key, slot.value.clone()))

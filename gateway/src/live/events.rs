@@ -36,8 +36,15 @@ impl LiveEvent {
     /// # Errors
     /// When it is none: the bus takes in what anybody with the right to publish sends.
     pub fn read(stored: &Stored) -> Result<Self, DecodeError> {
-        let event: Event = stored.decode()?;
-        let item = Item { sequence: stored.sequence, published_at: stored.published_at, event: &event };
+        Self::written(stored, &stored.decode()?)
+    }
+
+    /// The same for one that was read already.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn written(stored: &Stored, event: &Event) -> Result<Self, DecodeError> {
+        let item = Item { sequence: stored.sequence, published_at: stored.published_at, event };
         let json = serde_json::to_vec(&item).map_err(|source| DecodeError::Malformed { name: "event", source })?;
         Ok(Self { sequence: stored.sequence, json: json.into() })
     }

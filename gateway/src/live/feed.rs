@@ -10,14 +10,17 @@ use pinacle_bus::{
     client::{Bus, Change, Incoming, Start, Stored, Watch},
     contract::{
         DecodeError, HostId, Message, PodId, Subject, Timestamp,
+        event::{Event, OPERATION_CHANGED},
         host::{Heartbeat, HostRecord},
         metrics::Metrics,
-        pod::PodRecord,
-        subject::filter,
-        topology::{HOSTS, PODS, StreamName},
+        pod::{CreatePod, PodRecord},
+        request::{Operation, Request},
+        subject::{EventKind, filter},
+        topology::{HOSTS, ORCHESTRATOR_REQUESTS, PODS, StreamName},
     },
     service::{Condition, OnFailure, Supervisor},
 };
+use serde::Deserialize;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -27,7 +30,7 @@ use tracing::{debug, warn};
 use super::{
     Live,
     events::LiveEvent,
-    fleet::{Arrival, Received, Taken},
+    fleet::{Arrival, PodAsked, Received, Taken},
 };
 
 /// Pause after the bus broke off.
@@ -37,18 +40,19 @@ const PRIMING: Duration = Duration::from_secs(10);
 
 /// Which parts of the live state have arrived. They stay: while the bus is away, the newest state is still known.
 #[derive(Clone)]
-pub struct Primed(Arc<watch::Sender<[bool; 3]>>);
+pub struct Primed(Arc<watch::Sender<[bool; 4]>>);
 
 #[derive(Clone, Copy)]
 enum Part {
     Hosts = 0,
     Pods = 1,
     Events = 2,
+    Requests = 3,
 }
 
 impl Default for Primed {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new([false; 3])))
+        Self(Arc::new(watch::Sender::new([false; 4])))
     }
 }
 
@@ -89,6 +93,7 @@ pub fn start(supervisor: &Supervisor, live: &Arc<Live>, condition: Condition) {
     task("live heartbeats", |live| Box::pin(heartbeats(live)));
     task("live metrics", |live| Box::pin(samples(live)));
     task("live events", |live| Box::pin(events(live)));
+    task("live requests", |live| Box::pin(requests(live)));
     let live = live.clone();
     supervisor.spawn_once("live readiness", async move {
         if live.shutdown.run_until_cancelled(live.primed.complete()).await.is_some() {
@@ -146,7 +151,10 @@ async fn pods(live: Arc<Live>) -> anyhow::Result<()> {
     let mut watch = bucket.watch();
     loop {
         match next_change(&mut watch).await {
-            Change::Put { key, entry } if key == entry.record.pod_id.to_string() => live.fleet.pod_put(entry.record),
+            Change::Put { key, entry } if key == entry.record.pod_id.to_string() => {
+                live.operations.recorded(&entry.record);
+                live.fleet.pod_put(entry.record);
+            }
             Change::Put { .. } => skip_for("pod_record", "foreign_key"),
             Change::Deleted { key, .. } => {
                 if let Ok(pod) = key.parse::<PodId>() {
@@ -248,23 +256,33 @@ fn sender(subject: &str) -> Option<HostId> {
 }
 
 async fn events(live: Arc<Live>) -> anyhow::Result<()> {
+    anew(live, "events", |live| Box::pin(follow_events(live))).await
+}
+
+async fn requests(live: Arc<Live>) -> anyhow::Result<()> {
+    anew(live, "requests", |live| Box::pin(follow_requests(live))).await
+}
+
+/// Follows a stream for ever, from the start after each reconnect, since it may be another one then. What was read
+/// already is known, so that reading it again changes nothing.
+async fn anew(live: Arc<Live>, what: &'static str, follow: fn(Arc<Live>) -> Task) -> anyhow::Result<()> {
     let mut connection = live.bus.connection();
     loop {
         connection.borrow_and_update();
         let followed = tokio::select! {
-            // cancel-safe: what was read is in the log, and the log says where to go on.
-            followed = follow_events(&live) => followed,
-            // cancel-safe: a watch keeps its value. After a reconnect the stream may be another one: look again.
+            // cancel-safe: what was read is known.
+            followed = follow(live.clone()) => followed,
+            // cancel-safe: a watch keeps its value.
             _ = connection.changed() => continue,
         };
         if let Err(error) = followed {
-            warn!(%error, "cannot read events; trying again");
+            warn!(%error, what, "cannot follow the bus; trying again");
             sleep(PAUSE).await;
         }
     }
 }
 
-async fn follow_events(live: &Live) -> anyhow::Result<()> {
+async fn follow_events(live: Arc<Live>) -> anyhow::Result<()> {
     connected(&live.bus).await;
     let (first, last) = live.bus.stream_bounds(StreamName::Events).await?;
     let log = &live.events;
@@ -283,9 +301,61 @@ async fn follow_events(live: &Live) -> anyhow::Result<()> {
             // The stream dropped events before we read them; from here on the log is complete again.
             log.restart(stored.sequence);
         }
-        let event = LiveEvent::read(&stored).inspect_err(|error| skip("event", error)).ok();
-        log.push(stored.sequence, event);
+        let event = stored.decode::<Event>().and_then(|event| {
+            operation_told(&live, &event);
+            LiveEvent::written(&stored, &event)
+        });
+        log.push(stored.sequence, event.inspect_err(|error| skip("event", error)).ok());
     }
+}
+
+/// What an event says of an operation, if it does.
+fn operation_told(live: &Live, event: &Event) {
+    if event.kind != EventKind::Op || event.what != OPERATION_CHANGED {
+        return;
+    }
+    let Ok(operation) = Operation::deserialize(&event.detail) else { return skip_for("operation", "malformed") };
+    if operation.check().is_err() || operation.operation_id.to_string() != event.target_id {
+        return skip_for("operation", "foreign_subject");
+    }
+    let pod = operation.target_id.parse::<PodId>().ok();
+    let owner = pod.and_then(|pod| live.fleet.owner_of(pod));
+    // One that ended before it was taken up made nothing.
+    if let Some(pod) = pod.filter(|_| operation.ended_at.is_some() && operation.steps.is_empty()) {
+        live.fleet.pod_refused(pod, operation.operation_id);
+    }
+    live.operations.told(operation, owner);
+}
+
+/// Requests that the orchestrator has not dealt with yet. From then on the pods' records and the events tell.
+async fn follow_requests(live: Arc<Live>) -> anyhow::Result<()> {
+    connected(&live.bus).await;
+    let (first, last) = live.bus.stream_bounds(StreamName::Requests).await?;
+    let from = (live.bus.dealt_with(&ORCHESTRATOR_REQUESTS).await? + 1).max(first);
+    let mut reader = live.bus.read(StreamName::Requests, Start::Sequence(from), None);
+    let mut next = from;
+    loop {
+        if next > last {
+            live.primed.done(Part::Requests);
+        }
+        let stored = reader.next().await?;
+        next = stored.sequence + 1;
+        match stored.decode::<Request>() {
+            Ok(request) => requested(&live, request),
+            Err(error) => skip("request", &error),
+        }
+    }
+}
+
+/// Somebody asked for something: it is known from now on.
+pub fn requested(live: &Live, request: Request) {
+    let pod = request.target_id.parse::<PodId>().ok();
+    let create = CreatePod::deserialize(&request.parameters);
+    if let (Some(pod), "create", Ok(create)) = (pod, request.verb.as_str(), create) {
+        let (operation_id, requested_at) = (request.operation_id, request.requested_at);
+        live.fleet.pod_asked(pod, PodAsked { operation_id, requested_at, create });
+    }
+    live.operations.asked(request, pod.and_then(|pod| live.fleet.owner_of(pod)));
 }
 
 async fn connected(bus: &Bus) {

@@ -11,10 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use pinacle_bus::contract::{
-    HostId, PodId, Timestamp,
+    HostId, OperationId, PodId, Timestamp,
     host::{Heartbeat, HostRecord},
     metrics::{Metrics, PodSample},
-    pod::PodRecord,
+    pod::{CreatePod, PodPhase, PodRecord},
 };
 use serde::Serialize;
 
@@ -52,16 +52,29 @@ pub struct HostLive {
     detail: OnceLock<Bytes>,
 }
 
-/// A pod: at least one of its record and a sample.
+/// A pod: at least one of its record, the request for it and a sample.
 #[derive(Clone)]
 pub struct PodLive {
     /// The pod.
     pub pod_id: PodId,
     /// Its live record; samples may come before it.
     pub record: Option<Arc<PodRecord>>,
+    /// What it was asked for with, until it has a record.
+    pub asked: Option<Arc<PodAsked>>,
     /// Its newest sample.
     pub sample: Option<Arc<PodSampled>>,
     json: OnceLock<Bytes>,
+}
+
+/// The request for a pod that has no record yet: whoever asked sees it all the same.
+#[derive(Debug, Clone)]
+pub struct PodAsked {
+    /// What will make it.
+    pub operation_id: OperationId,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// What it is to be.
+    pub create: CreatePod,
 }
 
 /// A pod's sample with what the message around it says.
@@ -123,12 +136,35 @@ impl HostLive {
 
 impl PodLive {
     fn new(pod_id: PodId, record: Option<Arc<PodRecord>>, sample: Option<Arc<PodSampled>>) -> Self {
-        Self { pod_id, record, sample, json: OnceLock::new() }
+        Self { pod_id, record, asked: None, sample, json: OnceLock::new() }
+    }
+
+    /// The same pod with another sample.
+    fn sampled(&self, sample: Option<Arc<PodSampled>>) -> Self {
+        Self { asked: self.asked.clone(), ..Self::new(self.pod_id, self.record.clone(), sample) }
     }
 
     /// As everywhere in the API.
     pub fn json(&self) -> Bytes {
         json(&self.json, || view::PodView::from(self))
+    }
+
+    /// What its owner calls it.
+    pub fn name(&self) -> Option<&str> {
+        let asked = || self.asked.as_ref().map(|asked| asked.create.name.as_str());
+        self.record.as_ref().map(|record| record.name.as_str()).or_else(asked)
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> Option<&str> {
+        let asked = || self.asked.as_ref().map(|asked| asked.create.owner.as_str());
+        self.record.as_ref().map(|record| record.owner.as_str()).or_else(asked)
+    }
+
+    /// Where it is in its life.
+    pub fn phase(&self) -> Option<PodPhase> {
+        let asked = || self.asked.as_ref().map(|_| PodPhase::Pending);
+        self.record.as_ref().map(|record| record.phase).or_else(asked)
     }
 
     /// The host that it is on.
@@ -140,7 +176,7 @@ impl PodLive {
     }
 }
 
-fn json<T: Serialize>(cell: &OnceLock<Bytes>, view: impl FnOnce() -> T) -> Bytes {
+pub(super) fn json<T: Serialize>(cell: &OnceLock<Bytes>, view: impl FnOnce() -> T) -> Bytes {
     // Our own views always have a JSON form; were one not to, clients see that nothing is known.
     cell.get_or_init(|| serde_json::to_vec(&view()).map_or_else(|_| Bytes::from_static(b"null"), Bytes::from)).clone()
 }
@@ -174,6 +210,36 @@ impl Fleet {
             // A sample of another host than the record's is not this pod's, whoever sent it.
             let sample = sample.filter(|sample| record.host_id.is_none_or(|host| host == sample.host_id));
             Next::Put(PodLive::new(*pod_id, Some(record.clone()), sample))
+        });
+    }
+
+    /// Whose a pod is, as far as it is known.
+    pub fn owner_of(&self, pod: PodId) -> Option<String> {
+        self.pods.get(&pod).and_then(|pod| pod.owner().map(str::to_owned))
+    }
+
+    /// A pod was asked for.
+    pub fn pod_asked(&self, pod: PodId, asked: PodAsked) {
+        let asked = Arc::new(asked);
+        self.pods.change([pod], |pod_id, before| match before {
+            Some(before) if before.record.is_some() || before.asked.is_some() => Next::Keep,
+            before => {
+                let sample = before.and_then(|before| before.sample.clone());
+                Next::Put(PodLive { asked: Some(asked.clone()), ..PodLive::new(*pod_id, None, sample) })
+            }
+        });
+    }
+
+    /// Nothing became of the request for a pod.
+    pub fn pod_refused(&self, pod: PodId, operation: OperationId) {
+        self.pods.change([pod], |pod_id, before| match before {
+            Some(before) if before.asked.as_ref().is_some_and(|asked| asked.operation_id == operation) => {
+                match &before.sample {
+                    Some(sample) => Next::Put(PodLive::new(*pod_id, None, Some(sample.clone()))),
+                    None => Next::Remove,
+                }
+            }
+            _ => Next::Keep,
         });
     }
 
@@ -227,8 +293,8 @@ impl Fleet {
         let mut samples = metrics.value.pods.iter();
         self.pods.change(metrics.value.pods.iter().map(|pod| pod.pod_id), |pod_id, before| {
             let Some(sample) = samples.next() else { return Next::Keep };
-            let record = before.and_then(|before| before.record.clone());
-            if record.as_ref().is_some_and(|record| record.host_id.is_some_and(|host| host != host_id)) {
+            let record = before.and_then(|before| before.record.as_ref());
+            if record.is_some_and(|record| record.host_id.is_some_and(|host| host != host_id)) {
                 return Next::Keep;
             }
             let sampled = PodSampled {
@@ -237,7 +303,11 @@ impl Fleet {
                 received_at: metrics.received_at,
                 sample: sample.clone(),
             };
-            Next::Put(PodLive::new(*pod_id, record, Some(Arc::new(sampled))))
+            let sampled = Some(Arc::new(sampled));
+            Next::Put(match before {
+                Some(before) => before.sampled(sampled),
+                None => PodLive::new(*pod_id, None, sampled),
+            })
         });
         Taken::Yes
     }
@@ -250,10 +320,9 @@ fn sampled_pods(host: &HostLive) -> Vec<PodId> {
 /// A pod that `host` no longer samples. If another host samples it meanwhile, it stays as it is.
 fn without_sample(host: HostId, pod: Option<&PodLive>) -> Next<PodLive> {
     match pod {
-        Some(pod) if pod.sample.as_ref().is_some_and(|sample| sample.host_id == host) => match &pod.record {
-            Some(record) => Next::Put(PodLive::new(pod.pod_id, Some(record.clone()), None)),
-            None => Next::Remove,
-        },
+        Some(pod) if pod.sample.as_ref().is_some_and(|sample| sample.host_id == host) => {
+            if pod.record.is_some() || pod.asked.is_some() { Next::Put(pod.sampled(None)) } else { Next::Remove }
+        }
         _ => Next::Keep,
     }
 }

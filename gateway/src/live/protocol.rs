@@ -5,11 +5,14 @@
 use std::{fmt, str::FromStr};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use pinacle_bus::contract::{HostId, PodId};
+use pinacle_bus::contract::{HostId, OperationId, PodId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
+
+/// What can be followed.
+const TOPICS: &str = "hosts, pods, operations, events, host:<id>, pod:<id>, op:<id>, exec:<pod id> or logs:<pod id>";
 
 /// A frame is sent once it has so many bytes, even if there is more to say.
 pub const FULL_FRAME_BYTES: usize = 64 * 1024;
@@ -25,8 +28,16 @@ pub enum Topic {
     Host(HostId),
     /// One pod.
     Pod(PodId),
+    /// Recent operations on what the client may see, briefly.
+    Operations,
+    /// One operation with its steps.
+    Operation(OperationId),
     /// Everything that happens.
     Events,
+    /// What commands for one pod print, as they run. It joins a history that was read within the last seconds.
+    Exec(PodId),
+    /// What one pod prints.
+    Logs(PodId),
 }
 
 impl fmt::Display for Topic {
@@ -36,7 +47,11 @@ impl fmt::Display for Topic {
             Self::Pods => f.write_str("pods"),
             Self::Host(host) => write!(f, "host:{host}"),
             Self::Pod(pod) => write!(f, "pod:{pod}"),
+            Self::Operations => f.write_str("operations"),
+            Self::Operation(operation) => write!(f, "op:{operation}"),
             Self::Events => f.write_str("events"),
+            Self::Exec(pod) => write!(f, "exec:{pod}"),
+            Self::Logs(pod) => write!(f, "logs:{pod}"),
         }
     }
 }
@@ -48,10 +63,14 @@ impl FromStr for Topic {
         match text.split_once(':') {
             None if text == "hosts" => Ok(Self::Hosts),
             None if text == "pods" => Ok(Self::Pods),
+            None if text == "operations" => Ok(Self::Operations),
             None if text == "events" => Ok(Self::Events),
             Some(("host", id)) => id.parse().map(Self::Host).map_err(|error| error.to_string()),
+            Some(("op", id)) => id.parse().map(Self::Operation).map_err(|error| error.to_string()),
             Some(("pod", id)) => id.parse().map(Self::Pod).map_err(|error| error.to_string()),
-            _ => Err("expected hosts, pods, events, host:<id> or pod:<id>".into()),
+            Some(("exec", id)) => id.parse().map(Self::Exec).map_err(|error| error.to_string()),
+            Some(("logs", id)) => id.parse().map(Self::Logs).map_err(|error| error.to_string()),
+            _ => Err(format!("expected {TOPICS}")),
         }
     }
 }
@@ -75,11 +94,17 @@ impl<'de> Deserialize<'de> for Topic {
 pub enum ClientMessage {
     /// Follow a topic. Answered with `subscribed`, then with all there is.
     Subscribe {
-        /// `hosts`, `pods`, `events`, `host:<id>` or `pod:<id>`.
+        /// `hosts`, `pods`, `operations`, `events`, `host:<id>`, `pod:<id>`, `op:<id>`, `exec:<pod id>` or
+        /// `logs:<pod id>`.
         #[schema(value_type = String, example = "events")]
         topic: Topic,
         /// With `events`: the last sequence that the client has; it goes on right behind it. Without: from now on.
         after: Option<u64>,
+        /// With `logs`: so many lines from the end first, at most 10000. Without: none.
+        tail: Option<u32>,
+        /// With `logs`: only lines of this time or later, by the host's clock.
+        #[schema(value_type = Option<String>, format = DateTime)]
+        since: Option<Timestamp>,
     },
     /// Follow a topic no more. Answered with `unsubscribed`.
     Unsubscribe {
@@ -113,11 +138,11 @@ pub enum ServerMessage<'a> {
     /// New state of things, each as it is now. Written by hand in [`Items`], because the items are JSON already.
     #[serde(skip_serializing)]
     State {
-        /// `hosts`, `pods`, `host:<id>` or `pod:<id>`.
+        /// Any topic but `events`.
         topic: &'a str,
         /// Whether all that was known in this topic is void.
         reset: bool,
-        /// Hosts or pods, whole, each at most once.
+        /// Hosts, pods or operations, whole, each at most once; commands as far as they are; lines, each once and in order.
         items: Vec<serde_json::Value>,
         /// Ids of what is gone.
         removed: Vec<String>,
@@ -255,7 +280,10 @@ mod tests {
 
     #[test]
     fn topics_survive_text_and_others_are_refused() {
-        for topic in [Topic::Hosts, Topic::Pods, Topic::Events, Topic::Host(HostId::new()), Topic::Pod(PodId::new())] {
+        let (host, pod) = (HostId::new(), PodId::new());
+        let whole = [Topic::Hosts, Topic::Pods, Topic::Operations, Topic::Events];
+        let single = [Topic::Host(host), Topic::Pod(pod), Topic::Operation(OperationId::new())];
+        for topic in whole.into_iter().chain(single).chain([Topic::Exec(pod), Topic::Logs(pod)]) {
             assert_eq!(topic.to_string().parse(), Ok(topic));
         }
         for text in ["", "host", "host:", "host:pod_1", "hosts:1", "everything", "pod:\"},{"] {
@@ -283,7 +311,7 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<ClientMessage>(text);
         assert_eq!(
             read(r#"{"op":"subscribe","topic":"events","after":7}"#).unwrap(),
-            ClientMessage::Subscribe { topic: Topic::Events, after: Some(7) }
+            ClientMessage::Subscribe { topic: Topic::Events, after: Some(7), tail: None, since: None }
         );
         assert_eq!(read(r#"{"op":"ping"}"#).unwrap(), ClientMessage::Ping {});
         for text in ["", "{}", "[]", r#"{"op":"subscribe"}"#, r#"{"op":"shout"}"#, r#"{"op":"ping","x":1}"#] {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
-use pinacle_bus::contract::{HostId, PodId};
+use pinacle_bus::contract::{HostId, OperationId, PodId, Timestamp, pod::PodPhase};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -15,13 +15,13 @@ use tokio::{
 };
 use tracing::debug;
 
-use frame::{Seen, all, one};
+use frame::{Seen, Shown, all, one};
 
 use super::{
     Live, Place,
     catch_up::{self, Step},
     events::{LiveEvent, Taken},
-    fleet::{HostLive, PodLive},
+    flow::{self, Frames},
     protocol::{ClientMessage, Items, ServerMessage, Topic},
 };
 use crate::{
@@ -59,6 +59,9 @@ struct Session {
     /// The next event's sequence, while events are followed.
     events: Option<u64>,
     catching_up: Option<CatchingUp>,
+    /// The tasks that read what only flows by, each with its place among all. Dropping one ends it.
+    flows: BTreeMap<Topic, JoinSet<()>>,
+    frames: (Frames, mpsc::Receiver<(Topic, Bytes)>),
     dirty: bool,
     events_wait: bool,
     next_push: Instant,
@@ -82,6 +85,8 @@ pub async fn run(socket: WebSocket, live: Arc<Live>, identity: Identity, _place:
         topics: BTreeMap::new(),
         events: None,
         catching_up: None,
+        flows: BTreeMap::new(),
+        frames: mpsc::channel(2),
         dirty: false,
         events_wait: false,
         next_push: now,
@@ -114,6 +119,7 @@ impl Session {
         let shutdown = self.live.shutdown.clone();
         let mut hosts = self.live.fleet.hosts.newest();
         let mut pods = self.live.fleet.pods.newest();
+        let mut operations = self.live.operations.board.newest();
         let mut events = self.live.events.follow();
         let mut ping = self.ping_timer();
         loop {
@@ -133,9 +139,20 @@ impl Session {
                     self.dirty = true;
                 }
                 // cancel-safe: as above.
+                _ = operations.changed(), if self.follows(|topic| matches!(topic, Topic::Operations | Topic::Operation(_))) => {
+                    self.dirty = true;
+                }
+                // cancel-safe: as above.
                 _ = events.changed(), if self.events.is_some() => self.events_wait = true,
                 // cancel-safe: a channel keeps what was not received.
                 step = next_step(&mut self.catching_up) => self.step(step).await?,
+                // cancel-safe: a channel keeps what was not received.
+                Some((topic, frame)) = self.frames.1.recv() => {
+                    // What was under way when the client had enough is dropped.
+                    if self.flows.contains_key(&topic) {
+                        self.send_json(frame).await?;
+                    }
+                }
                 // cancel-safe: a timer.
                 () = sleep_until(self.next_push), if self.dirty => self.push_state().await?,
                 // cancel-safe: nothing is awaited.
@@ -183,9 +200,15 @@ impl Session {
         }
         match serde_json::from_str(text.as_str()) {
             Ok(ClientMessage::Ping {}) => self.send_json(ServerMessage::Pong.text()).await,
-            Ok(ClientMessage::Subscribe { topic, after }) => self.subscribe(topic, after).await,
+            Ok(ClientMessage::Subscribe { topic, after, tail, since }) => {
+                match self.checked(topic, after, tail, since) {
+                    Ok(()) => self.subscribe(topic, after, tail.unwrap_or(0), since).await,
+                    Err(problem) => self.complain(&problem).await,
+                }
+            }
             Ok(ClientMessage::Unsubscribe { topic }) => {
                 self.topics.remove(&topic);
+                self.flows.remove(&topic);
                 if topic == Topic::Events {
                     self.events = None;
                     self.catching_up = None;
@@ -208,28 +231,64 @@ impl Session {
         if *count > MOST_MESSAGES { Err(End::TooLoud) } else { Ok(()) }
     }
 
-    async fn subscribe(&mut self, topic: Topic, after: Option<u64>) -> Result<(), End> {
+    /// Whether this client may follow a topic like that.
+    fn checked(
+        &self,
+        topic: Topic,
+        after: Option<u64>,
+        tail: Option<u32>,
+        since: Option<Timestamp>,
+    ) -> Result<(), Problem> {
         if !self.identity.may_follow(topic) {
-            return self.complain(&Problem::new(Code::RouteNotFound, "there is no such topic")).await;
+            return Err(Problem::new(Code::RouteNotFound, "there is no such topic"));
         }
         if after.is_some() && topic != Topic::Events {
-            let problem = Problem::field(Code::InvalidParameter, "after", "goes with the topic events only");
-            return self.complain(&problem).await;
+            return Err(Problem::field(Code::InvalidParameter, "after", "goes with the topic events only"));
         }
-        let count = self.topics.len() + usize::from(self.events.is_some());
-        let followed = self.topics.contains_key(&topic) || (topic == Topic::Events && self.events.is_some());
+        let is_log = matches!(topic, Topic::Logs(_));
+        for (field, given) in [("tail", tail.is_some()), ("since", since.is_some())] {
+            if given && !is_log {
+                return Err(Problem::field(Code::InvalidParameter, field, "goes with the topic logs:<pod id> only"));
+            }
+        }
+        if tail.is_some_and(|tail| tail > flow::MOST_LINES) {
+            let most = flow::MOST_LINES;
+            return Err(Problem::field(Code::InvalidParameter, "tail", format!("must be from 0 to {most}")));
+        }
+        if let Topic::Logs(pod) | Topic::Exec(pod) = topic
+            && !self.live.fleet.pods.get(&pod).is_some_and(|pod| self.identity.may_see(&pod))
+        {
+            return Err(Problem::new(Code::PodNotFound, Code::PodNotFound.explanation()));
+        }
+        let count = self.topics.len() + self.flows.len() + usize::from(self.events.is_some());
+        let followed = self.topics.contains_key(&topic)
+            || self.flows.contains_key(&topic)
+            || (topic == Topic::Events && self.events.is_some());
         let most = self.live.settings.live_max_subscriptions;
         if !followed && count >= most {
-            let problem = Problem::new(Code::Overloaded, format!("a WebSocket may follow at most {most} topics"));
-            return self.complain(&problem).await;
+            return Err(Problem::new(Code::Overloaded, format!("a WebSocket may follow at most {most} topics")));
         }
-        if topic == Topic::Events {
-            // A number that no stream reaches stands for itself: the stream's bounds answer it.
-            let next = after.map_or_else(|| self.live.events.next(), |after| after.saturating_add(1));
-            self.events = Some(next);
-            self.catching_up = None;
-            self.events_wait = true;
-            return self.send_json(ServerMessage::Subscribed { topic, after: Some(next - 1) }.text()).await;
+        Ok(())
+    }
+
+    async fn subscribe(
+        &mut self,
+        topic: Topic,
+        after: Option<u64>,
+        tail: u32,
+        since: Option<Timestamp>,
+    ) -> Result<(), End> {
+        match topic {
+            Topic::Events => {
+                // A number that no stream reaches stands for itself: the stream's bounds answer it.
+                let next = after.map_or_else(|| self.live.events.next(), |after| after.saturating_add(1));
+                self.events = Some(next);
+                self.catching_up = None;
+                self.events_wait = true;
+                return self.send_json(ServerMessage::Subscribed { topic, after: Some(next - 1) }.text()).await;
+            }
+            Topic::Logs(_) | Topic::Exec(_) => return self.flow(topic, tail, since).await,
+            _ => {}
         }
         // Whoever asks again gets all of it again.
         self.topics.insert(topic, Seen::Nothing);
@@ -238,22 +297,35 @@ impl Session {
         self.send_json(ServerMessage::Subscribed { topic, after: None }.text()).await
     }
 
+    async fn flow(&mut self, topic: Topic, tail: u32, since: Option<Timestamp>) -> Result<(), End> {
+        // Whoever asks again begins anew.
+        self.flows.remove(&topic);
+        let Some(place) = self.live.flow_place() else {
+            let detail = "as many logs and commands are followed as may be; try again";
+            return self.complain(&Problem::new(Code::Overloaded, detail)).await;
+        };
+        self.send_json(ServerMessage::Subscribed { topic, after: None }.text()).await?;
+        let (live, frames) = (self.live.clone(), self.frames.0.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let _place = place;
+            match topic {
+                Topic::Exec(pod) => flow::exec(live, pod, frames).await,
+                Topic::Logs(pod) => flow::logs(live, pod, tail, since, frames).await,
+                _ => {}
+            }
+        });
+        self.flows.insert(topic, task);
+        Ok(())
+    }
+
     /// At most one frame a topic; what is left goes next, after the socket had its turn.
     async fn push_state(&mut self) -> Result<(), End> {
         self.dirty = false;
         let mut more = false;
         let topics: Vec<(Topic, Seen)> = self.topics.iter().map(|(topic, seen)| (*topic, *seen)).collect();
         for (topic, seen) in topics {
-            let (frame, now, left) = match topic {
-                Topic::Hosts => all(topic, seen, &self.live.fleet.hosts, |host| Some(HostLive::brief(host))),
-                Topic::Pods => {
-                    let identity = &self.identity;
-                    all(topic, seen, &self.live.fleet.pods, |pod| identity.may_see(pod).then(|| PodLive::json(pod)))
-                }
-                Topic::Host(host) => self.one_host(topic, seen, host),
-                Topic::Pod(pod) => self.one_pod(topic, seen, pod),
-                Topic::Events => continue,
-            };
+            let Some((frame, now, left)) = self.news(topic, seen) else { continue };
             more |= left;
             self.topics.insert(topic, now);
             if let Some(frame) = frame {
@@ -264,6 +336,32 @@ impl Session {
         let pause = if more { 0 } else { self.live.settings.live_push_interval_ms };
         self.next_push = Instant::now() + Duration::from_millis(pause);
         Ok(())
+    }
+
+    /// What is new in a topic of state.
+    fn news(&self, topic: Topic, seen: Seen) -> Option<(Option<Bytes>, Seen, bool)> {
+        let identity = &self.identity;
+        Some(match topic {
+            Topic::Hosts => all(topic, seen, &self.live.fleet.hosts, |host| Shown::Item(host.brief())),
+            Topic::Pods => all(topic, seen, &self.live.fleet.pods, |pod| match pod.phase() {
+                _ if !identity.may_see(pod) => Shown::Hidden,
+                Some(PodPhase::Deleted) => Shown::Gone,
+                _ => Shown::Item(pod.json()),
+            }),
+            Topic::Operations => all(topic, seen, &self.live.operations.board, |operation| {
+                if identity.may_see_operation(operation) { Shown::Item(operation.brief()) } else { Shown::Hidden }
+            }),
+            Topic::Host(host) => self.one_host(topic, seen, host),
+            Topic::Pod(pod) => self.one_pod(topic, seen, pod),
+            Topic::Operation(operation) => self.one_operation(topic, seen, operation),
+            Topic::Events | Topic::Exec(_) | Topic::Logs(_) => return None,
+        })
+    }
+
+    fn one_operation(&self, topic: Topic, seen: Seen, operation: OperationId) -> (Option<Bytes>, Seen, bool) {
+        let newest = self.live.operations.board.newest_of(&operation);
+        let newest = newest.filter(|(_, operation)| self.identity.may_see_operation(operation));
+        one(topic, seen, newest.map(|(version, operation)| (version, operation.full())), &operation.to_string())
     }
 
     fn one_host(&self, topic: Topic, seen: Seen, host: HostId) -> (Option<Bytes>, Seen, bool) {

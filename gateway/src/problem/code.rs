@@ -66,6 +66,8 @@ codes! {
         "No host has this id or name.";
     PodNotFound = "pod_not_found", NOT_FOUND, "There is no such pod",
         "No pod has this id or name, or it is not yours.";
+    OperationNotFound = "operation_not_found", NOT_FOUND, "There is no such operation",
+        "No operation has this id, or it is on something that is not yours.";
     DeadLetterNotFound = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter",
         "No dead letter has this id.";
     NotFoundOnHost = "not_found_on_host", NOT_FOUND, "The host does not have it",
@@ -76,6 +78,12 @@ codes! {
         "The request with its body was not complete in time.";
     NameAmbiguous = "name_ambiguous", CONFLICT, "Several things have this name",
         "More than one has this name; use the id.";
+    NameTaken = "name_taken", CONFLICT, "The name is taken",
+        "You have another pod of this name; take another name or remove that pod.";
+    IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The key stands for another request",
+        "Another request came with this Idempotency-Key within the last day; take a new key for a new request.";
+    OperationEnded = "operation_ended", CONFLICT, "The operation cannot be cancelled any more",
+        "The operation has ended already, or is done at once.";
     DeadLetterResolved = "dead_letter_resolved", CONFLICT, "The dead letter is settled already",
         "It was sent again or dropped before.";
     DeadLetterUnsendable = "dead_letter_unsendable", CONFLICT, "The dead letter cannot be sent again",

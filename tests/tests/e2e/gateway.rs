@@ -1,5 +1,7 @@
 //! The gateway as a real process, on a real bus and a real Postgres: what people get over HTTP and WebSocket.
 
+mod asking;
+mod flows;
 mod history;
 mod http;
 mod live;

@@ -63,6 +63,9 @@ fn shapes_are_those_that_the_contract_writes() {
         (record["state"].clone(), "HostState"),
         (record["cause"].clone(), "StateCause"),
         (golden("pod_record")["phase"].clone(), "PodPhase"),
+        (golden("operation")["progress"].clone(), "Progress"),
+        (golden("create_pod")["restart"].clone(), "RestartPolicy"),
+        (golden("reconciler_status"), "ReconcilerStatus"),
     ] {
         assert!(schemas[shape].is_object(), "{shape} is not described");
         compare(&value, &named(shape), schemas, shape);

@@ -19,12 +19,22 @@ pub(super) enum Seen {
     Absent,
 }
 
+/// What a client sees of a thing.
+pub(super) enum Shown {
+    /// All of it.
+    Item(Bytes),
+    /// That it is gone.
+    Gone,
+    /// Nothing: for this client there is no such thing.
+    Hidden,
+}
+
 /// What is new on a whole board: the frame, how far the client is then, and whether there is more.
 pub(super) fn all<K: Ord + Copy + ToString, V>(
     topic: Topic,
     seen: Seen,
     board: &Board<K, V>,
-    json: impl Fn(&V) -> Option<Bytes>,
+    shown: impl Fn(&V) -> Shown,
 ) -> (Option<Bytes>, Seen, bool) {
     let version = if let Seen::Version(version) = seen { version } else { 0 };
     let changes = board.since(version, FRAME_ITEMS);
@@ -33,11 +43,12 @@ pub(super) fn all<K: Ord + Copy + ToString, V>(
     let mut anything = reset;
     for change in changes.changes {
         match change {
-            Change::Put(_, value) => {
-                // What is not the client's to see is not there for it.
-                let Some(json) = json(&value) else { continue };
-                items.add(&json);
-            }
+            Change::Put(key, value) => match shown(&value) {
+                Shown::Item(json) => items.add(&json),
+                Shown::Gone if reset => continue,
+                Shown::Gone => items.remove(&key.to_string()),
+                Shown::Hidden => continue,
+            },
             Change::Removed(key) => items.remove(&key.to_string()),
         }
         anything = true;

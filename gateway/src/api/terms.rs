@@ -1,0 +1,113 @@
+//! On which terms a host takes part: open for new pods or not, whose, its labels, its SSH keys.
+
+use std::collections::BTreeSet;
+
+use axum::response::Response;
+use pinacle_bus::contract::request::LabelHost;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{
+    App, Shared,
+    asking::{self, Accepted},
+    hosts,
+};
+use crate::{
+    extract::{FromBody, FromPath},
+    identity::Identity,
+    problem::{Code, Problem},
+};
+
+const LONGEST_LABEL: usize = 255;
+
+macro_rules! terms {
+    ($($(#[doc = $doc:literal])* $name:ident($path:literal, $id:literal, $verb:literal);)*) => {$(
+        $(#[doc = $doc])*
+        #[utoipa::path(post, path = $path, operation_id = $id, tag = "hosts",
+            params(("host" = String, Path, description = "id or name")), responses((status = 202, body = Accepted)))]
+        pub async fn $name(app: Shared, identity: Identity, FromPath(host): FromPath<String>) -> Result<Response, Problem> {
+            change(&app, &identity, &host, $verb, &json!({})).await
+        }
+    )*};
+}
+
+terms! {
+    /// Close a host for new pods
+    ///
+    /// Those on it stay.
+    cordon("/hosts/{host}/cordon", "host_cordon", "cordon");
+    /// Open a host for new pods again
+    uncordon("/hosts/{host}/uncordon", "host_uncordon", "uncordon");
+    /// Trust the SSH keys that a host has now
+    ///
+    /// After it was set up anew. Compare their fingerprints first: whoever answers in its place would get all commands.
+    trust_keys("/hosts/{host}/trust-keys", "host_trust_keys", "trust-keys");
+}
+
+/// What becomes of a host's labels.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelsBody {
+    /// Labels to set.
+    #[serde(default)]
+    set: std::collections::BTreeMap<String, String>,
+    /// Labels to take away.
+    #[serde(default)]
+    remove: BTreeSet<String>,
+}
+
+/// Set and take away labels of a host
+///
+/// Pods may ask for them. Labels that are not named stay as they are.
+#[utoipa::path(put, path = "/hosts/{host}/labels", operation_id = "host_label", tag = "hosts", request_body = LabelsBody,
+    params(("host" = String, Path, description = "id or name")), responses((status = 202, body = Accepted)))]
+pub async fn label(
+    app: Shared,
+    identity: Identity,
+    FromPath(host): FromPath<String>,
+    FromBody(body): FromBody<LabelsBody>,
+) -> Result<Response, Problem> {
+    let invalid = |text: &String| text.is_empty() || text.len() > LONGEST_LABEL || text.contains(char::is_control);
+    let keys = body.set.keys().chain(&body.remove);
+    if keys.chain(body.set.values().filter(|value| !value.is_empty())).any(invalid) {
+        let why = "must have keys of 1 to 255 bytes and values of at most 255, without control characters";
+        return Err(Problem::field(Code::InvalidBody, "set", why));
+    }
+    change(&app, &identity, &host, "label", &LabelHost { set: body.set, remove: body.remove }).await
+}
+
+/// Whose pods a host takes.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnersBody {
+    /// Their names; empty = everybody.
+    owners: BTreeSet<String>,
+}
+
+/// Say whose pods a host takes
+///
+/// Pods that are on it stay.
+#[utoipa::path(put, path = "/hosts/{host}/owners", operation_id = "host_allow", tag = "hosts", request_body = OwnersBody,
+    params(("host" = String, Path, description = "id or name")), responses((status = 202, body = Accepted)))]
+pub async fn allow(
+    app: Shared,
+    identity: Identity,
+    FromPath(host): FromPath<String>,
+    FromBody(body): FromBody<OwnersBody>,
+) -> Result<Response, Problem> {
+    change(&app, &identity, &host, "allow", &body).await
+}
+
+async fn change(
+    app: &App,
+    identity: &Identity,
+    host: &str,
+    verb: &str,
+    parameters: &impl Serialize,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    let (host, _) = hosts::find(app, host)?;
+    let request = asking::request(identity, "host", host.to_string(), verb, parameters)?;
+    Ok(asking::ask(app, request).await?.accepted(None))
+}
