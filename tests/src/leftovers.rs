@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -21,8 +22,18 @@ pub(crate) const CGROUP: &str = "cgroup";
 /// In a folder with this file, the network links named in it, one a line, are the folder's own.
 pub(crate) const LINKS: &str = "links";
 
-/// Ends the processes, mounts and links that belong to the folder.
-pub(crate) fn release(folder: &Path) {
+/// In a folder with this file, all of Docker's in the machine's packet filter is of the folder's own Docker.
+const FILTER: &str = "filter";
+
+/// Notes that the folder will have a Docker that works on the machine's packet filter, if no other does.
+pub fn will_have_docker(folder: &Path) {
+    if !filter_rules("iptables").contains("DOCKER") {
+        fs::write(folder.join(FILTER), "").unwrap();
+    }
+}
+
+/// Ends the processes, mounts, links and rules that belong to the folder.
+pub fn release(folder: &Path) {
     // Docker's helpers, which outlive it.
     end_processes_of(folder);
     if let Ok(group) = fs::read_to_string(folder.join(CGROUP)) {
@@ -36,6 +47,39 @@ pub(crate) fn release(folder: &Path) {
     if let (Ok(links), Some(ip)) = (fs::read_to_string(folder.join(LINKS)), machine::find_tool("ip")) {
         for link in links.lines() {
             let _ = Command::new(&ip).args(["link", "delete", link]).stderr(Stdio::null()).status();
+        }
+    }
+    if folder.join(FILTER).exists() {
+        ["iptables", "ip6tables"].into_iter().for_each(clear_filter);
+        clear_bridges();
+    }
+}
+
+fn filter_rules(family: &str) -> String {
+    let Some(save) = machine::find_tool(&format!("{family}-save")) else { return String::new() };
+    let output = Command::new(save).output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).into_owned()
+}
+
+/// Removes all that is Docker's or of pods.
+fn clear_filter(family: &str) {
+    const OURS: [&str; 4] = ["DOCKER", "PINACLE", "pinacle", "10.249."];
+    let rules = filter_rules(family);
+    let kept: Vec<&str> = rules.lines().filter(|line| !OURS.iter().any(|word| line.contains(word))).collect();
+    let Some(restore) = machine::find_tool(&format!("{family}-restore")) else { return };
+    if kept.len() < rules.lines().count()
+        && let Ok(mut child) = Command::new(restore).stdin(Stdio::piped()).spawn()
+    {
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all((kept.join("\n") + "\n").as_bytes()));
+        let _ = child.wait();
+    }
+}
+
+fn clear_bridges() {
+    let Some(ip) = machine::find_tool("ip") else { return };
+    for link in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+        if link.file_name().to_string_lossy().starts_with("pinacle") && link.path().join("bridge").is_dir() {
+            let _ = Command::new(&ip).args(["link", "delete"]).arg(link.file_name()).stderr(Stdio::null()).status();
         }
     }
 }

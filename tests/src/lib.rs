@@ -10,7 +10,7 @@
 pub mod docker;
 pub mod eventually;
 pub mod lab;
-mod leftovers;
+pub mod leftovers;
 pub mod machine;
 pub mod nats;
 pub mod postgres;

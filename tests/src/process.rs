@@ -416,13 +416,13 @@ pub async fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String), 
     Ok((status, body.to_owned()))
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end, and returns what it wrote to standard output: a warning beside that is none of its answer.
 ///
 /// # Panics
 /// When it cannot be started or fails, with what it wrote.
 pub(crate) fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
-    text
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{text}{errors}", output.status);
+    text.into_owned()
 }

@@ -90,8 +90,13 @@ fn sweep() {
     let _guard = base_lock();
     for entry in fs::read_dir(base()).unwrap().flatten() {
         let path = entry.path();
-        let Ok(lock) = File::options().write(true).open(path.join(LOCK)) else { continue };
-        if lock.try_lock().is_err() {
+        if !entry.file_name().to_string_lossy().contains('-') {
+            continue;
+        }
+        // Without a lock file it was removed while something still wrote into it.
+        if let Ok(lock) = File::options().write(true).open(path.join(LOCK))
+            && lock.try_lock().is_err()
+        {
             continue;
         }
         leftovers::release(&path);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::{sys::signal::Signal, unistd::Pid};
-use pinacle_tests::{Launch, Process, Sandbox, eventually, machine};
+use pinacle_tests::{Launch, Process, Sandbox, eventually, leftovers, machine};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -130,6 +130,12 @@ impl Installation {
         self
     }
 
+    /// With what pods take. Whatever way the test ends, nothing of its Docker stays in the packet filter.
+    pub fn with_pods(self) -> Self {
+        leftovers::will_have_docker(self.sandbox.path());
+        self.with("PINACLE__UP__PODS", "true")
+    }
+
     pub fn data(&self) -> PathBuf {
         self.sandbox.path().join("data")
     }
@@ -218,6 +224,12 @@ impl Installation {
             if left.is_empty() { Ok(()) } else { Err(left) }
         })
         .await;
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        leftovers::release(self.sandbox.path());
     }
 }
 

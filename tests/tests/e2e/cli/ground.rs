@@ -53,7 +53,7 @@ async fn without_gvisor_in_docker_one_line_says_so_and_the_machine_is_watched_al
 async fn a_sample_pod_runs_in_docker_under_gvisor_and_every_later_start_finds_it_again() {
     assert!(machine::is_root(), "tests with Docker take root: run the tests with sudo");
     let _turn = docker::turn().await;
-    let installation = Installation::new().with("PINACLE__UP__PODS", "true");
+    let installation = Installation::new().with_pods();
     small_base_image(&installation.data().join("images"));
     let mut up = installation.up().await;
     let sample = installation.ask(&["pod", "show", "sample", "--json"]).json();
@@ -99,7 +99,7 @@ async fn a_sample_pod_runs_in_docker_under_gvisor_and_every_later_start_finds_it
 async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
     assert!(machine::is_root(), "tests with Docker take root: run the tests with sudo");
     let _turn = docker::turn().await;
-    let installation = Installation::new().with("PINACLE__UP__PODS", "true");
+    let installation = Installation::new().with_pods();
     small_base_image(&installation.data().join("images"));
     // As after a sample pod that was deleted.
     let sample = json!({ "key": "one", "pod_id": "pod_2NxnYz0Gk2pVq8uVb3oZcX7fFqD" });
