@@ -23,6 +23,8 @@ use super::{
 };
 use crate::failure::Failure;
 
+/// In the folder of a run, where ours listens.
+pub(super) const SOCKET: &str = "docker.sock";
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
 /// It stops containers first, each of which has ten seconds to end.
@@ -61,7 +63,7 @@ impl Docker {
     pub fn socket(&self, run: &Path) -> PathBuf {
         match self {
             Self::Machine(socket) => socket.clone(),
-            Self::Own(..) => run.join("docker.sock"),
+            Self::Own(..) => run.join(SOCKET),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, DirBuilder},
-    os::unix::fs::DirBuilderExt,
+    os::unix::{fs::DirBuilderExt, net::UnixStream},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::{
-    docker::Docker,
+    docker::{self, Docker},
     filter,
     home::Home,
     part::find_program,
@@ -115,9 +115,15 @@ pub(super) async fn clear(home: &Home) {
     let filter_is_ours = filter::is_ours(&run);
     // Docker may have left a mount in it when it had to be killed; then the next boot clears it.
     let _ = fs::remove_dir_all(&run);
-    // Fails while another installation has its own in it, whose Docker needs its rules.
-    let alone = fs::remove_dir(RUN).is_ok();
-    if filter_is_ours && alone {
+    // Fails while another installation has its own in it.
+    let _ = fs::remove_dir(RUN);
+    if filter_is_ours && !another_runs() {
         filter::clear().await;
     }
+}
+
+/// Whether the Docker of another installation runs, which needs its rules. The folder of one that was killed proves nothing.
+fn another_runs() -> bool {
+    let folders = fs::read_dir(RUN).into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join(docker::SOCKET)).any(|socket| UnixStream::connect(socket).is_ok())
 }

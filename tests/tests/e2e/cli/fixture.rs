@@ -230,6 +230,9 @@ impl Installation {
 impl Drop for Installation {
     fn drop(&mut self) {
         leftovers::release(self.sandbox.path());
+        if self.data().exists() {
+            let _ = std::fs::remove_dir_all(self.run_folder());
+        }
     }
 }
 

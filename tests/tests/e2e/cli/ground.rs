@@ -101,6 +101,9 @@ async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
     let _turn = docker::turn().await;
     let installation = Installation::new().with_pods();
     small_base_image(&installation.data().join("images"));
+    // Of another installation that was killed and never came back.
+    let other = Path::new("/run/pinacle/killed");
+    fs::create_dir_all(other).unwrap();
     // As after a sample pod that was deleted.
     let sample = json!({ "key": "one", "pod_id": "pod_2NxnYz0Gk2pVq8uVb3oZcX7fFqD" });
     fs::write(installation.data().join("sample.json"), sample.to_string()).unwrap();
@@ -142,6 +145,7 @@ async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
     assert_eq!(in_docker(&installation, &["ps", "--quiet"]), "");
     in_docker(&installation, &run);
     installation.stop(&mut up, Signal::SIGTERM).await;
+    fs::remove_dir(other).unwrap();
     assert!(!installation.run_folder().exists());
     assert!(!Path::new("/sys/class/net/pinacle247").exists());
     let left = rules();

@@ -1,7 +1,5 @@
 //! What people ask for over HTTP: it is on the bus once, found everywhere at once, and told as it goes.
 
-use std::time::Duration;
-
 use pinacle_bus::{
     client::{Start, Stored},
     contract::{

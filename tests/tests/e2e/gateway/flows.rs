@@ -14,6 +14,7 @@ use pinacle_bus::{
 };
 use pinacle_tests::eventually;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::stage::{SOON, Stage, golden};
@@ -73,13 +74,14 @@ async fn commands_are_told_as_they_run_and_listed_afterwards() {
     })
     .await;
     assert_eq!(listed("/pods/web/exec".into()).await, [second.clone(), first]);
-    assert_eq!(listed("/pods/web/exec?container_only=true".into()).await, [second.clone()]);
+    assert_eq!(listed("/pods/web/exec?container_only=true".into()).await, std::slice::from_ref(&second));
     assert_eq!(listed(format!("/pods/web/exec?operation={operation_id}&limit=1")).await, [second]);
     assert_eq!(listed(format!("/pods/web/exec?operation={}", OperationId::new())).await, []);
 }
 
 /// What an agent is asked for a log, and what it says: scripted, so that each answer and each silence is certain.
 struct Agent {
+    task: Mutex<JoinSet<()>>,
     asked: Mutex<Vec<Logs>>,
     answers: Mutex<VecDeque<Result<Vec<LogLine>, FaultCode>>>,
     now: Timestamp,
@@ -88,17 +90,16 @@ struct Agent {
 impl Agent {
     async fn start(stage: &Stage, host: HostId, answers: Vec<Result<Vec<LogLine>, FaultCode>>) -> Arc<Self> {
         let agent = Arc::new(Self {
+            task: Mutex::default(),
             asked: Mutex::default(),
             answers: Mutex::new(answers.into()),
             now: "2026-11-21T09:15:40.000Z".parse().unwrap(),
         });
         let (bus, answering) = (stage.bus.clone(), agent.clone());
-        tokio::task::spawn(async move {
+        agent.task.lock().spawn(async move {
             let deadline = |_: &str| Duration::from_secs(30);
-            respond(&bus, filter::commands(host), 8, deadline, CancellationToken::new(), move |ask| {
-                answering.clone().answer(host, ask)
-            })
-            .await
+            let answer = move |ask| answering.clone().answer(host, ask);
+            respond(&bus, filter::commands(host), 8, deadline, CancellationToken::new(), answer).await.unwrap();
         });
         agent
     }

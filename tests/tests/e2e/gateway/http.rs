@@ -13,7 +13,7 @@ use pinacle_bus::{
     },
 };
 use pinacle_tests::{Launch, eventually};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -82,14 +82,6 @@ async fn bad_input_is_told_by_problems_that_say_what_is_wrong() {
         many = many.header(format!("x-{index}"), "1");
     }
     let json_post = |body: &str| post(&interval).header("content-type", "application/json").body(body.to_owned());
-    let create = |body: &str, key: &str| {
-        let request = post("/api/v1/pods").header("content-type", "application/json");
-        request.header("idempotency-key", key).body(body.to_owned())
-    };
-    let labels = |body: &str| {
-        let request = stage.request(Method::PUT, "/api/v1/hosts/alpha/labels");
-        request.header("content-type", "application/json").body(body.to_owned())
-    };
     let cases = [
         ("no such route", get("/api/v1/nothing")),
         ("no such route outside", get("/nothing")),
@@ -127,26 +119,12 @@ async fn bad_input_is_told_by_problems_that_say_what_is_wrong() {
         ("a value out of range", json_post("{\"interval_ms\": 5}")),
         ("a body without its type", post(&interval).body("{\"interval_ms\": 5000}")),
         ("a body too large", json_post(&format!("{{\"interval_ms\": {}}}", " ".repeat(70_000)))),
-        ("a pod without a name", create("{}", "k")),
-        ("a pod with a name that is none", create("{\"name\": \"We b\"}", "k")),
-        ("a pod of an unknown tier", create("{\"name\": \"web\", \"tier\": \"huge\"}", "k")),
-        ("a pod with a restart policy that is none", create("{\"name\": \"web\", \"restart\": \"often\"}", "k")),
-        ("a pod on no such host", create("{\"name\": \"web\", \"host\": \"nowhere\"}", "k")),
-        ("a pod that somebody else is to own", create("{\"name\": \"web\", \"owner\": \"eve\"}", "k")),
-        ("an idempotency key that is too long", create("{\"name\": \"web\"}", &"k".repeat(256))),
-        ("an empty idempotency key", create("{\"name\": \"web\"}", "")),
-        ("something done to no such pod", post("/api/v1/pods/nowhere/start")),
-        ("commands of no such pod", get("/api/v1/pods/nowhere/exec")),
-        ("an operation's id that is none", get("/api/v1/operations/42")),
-        ("no such operation", get("/api/v1/operations/op_000000000000000000000000000")),
-        ("a progress that is none", get("/api/v1/operations?progress=soon")),
-        ("labels that are none", labels("{\"set\": {\"\": \"x\"}}")),
         ("too many headers", many),
         ("an address too long", get(&format!("/api/v1/hosts?name={long}"))),
         ("an agent that is not there", post(&format!("/api/v1/hosts/{host}/commands/ping"))),
     ];
     let mut told = Vec::new();
-    for (what, request) in cases {
+    for (what, request) in cases.into_iter().chain(about_pods(&stage)) {
         let answer = answer(request.bearer_auth(TOKEN)).await;
         assert_eq!(answer.headers["content-type"], "application/problem+json", "{what}: {answer:?}");
         assert_eq!(answer.body["status"], answer.status, "{what}");
@@ -162,6 +140,35 @@ async fn bad_input_is_told_by_problems_that_say_what_is_wrong() {
     insta::with_settings!({ prepend_module_to_snapshot => false }, {
         insta::assert_json_snapshot!("gateway_problems", told);
     });
+}
+
+/// What cannot be asked for.
+fn about_pods(stage: &Stage) -> Vec<(&'static str, RequestBuilder)> {
+    let get = |path: &str| stage.request(Method::GET, path);
+    let create = |body: &str, key: &str| {
+        let request = stage.request(Method::POST, "/api/v1/pods").header("content-type", "application/json");
+        request.header("idempotency-key", key).body(body.to_owned())
+    };
+    let labels = |body: &str| {
+        let request = stage.request(Method::PUT, "/api/v1/hosts/alpha/labels");
+        request.header("content-type", "application/json").body(body.to_owned())
+    };
+    vec![
+        ("a pod without a name", create("{}", "k")),
+        ("a pod with a name that is none", create("{\"name\": \"We b\"}", "k")),
+        ("a pod of an unknown tier", create("{\"name\": \"web\", \"tier\": \"huge\"}", "k")),
+        ("a pod with a restart policy that is none", create("{\"name\": \"web\", \"restart\": \"often\"}", "k")),
+        ("a pod on no such host", create("{\"name\": \"web\", \"host\": \"nowhere\"}", "k")),
+        ("a pod that somebody else is to own", create("{\"name\": \"web\", \"owner\": \"eve\"}", "k")),
+        ("an idempotency key that is too long", create("{\"name\": \"web\"}", &"k".repeat(256))),
+        ("an empty idempotency key", create("{\"name\": \"web\"}", "")),
+        ("something done to no such pod", stage.request(Method::POST, "/api/v1/pods/nowhere/start")),
+        ("commands of no such pod", get("/api/v1/pods/nowhere/exec")),
+        ("an operation's id that is none", get("/api/v1/operations/42")),
+        ("no such operation", get("/api/v1/operations/op_000000000000000000000000000")),
+        ("a progress that is none", get("/api/v1/operations?progress=soon")),
+        ("labels that are none", labels("{\"set\": {\"\": \"x\"}}")),
+    ]
 }
 
 trait Spelled {
