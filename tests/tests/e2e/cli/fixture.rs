@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -176,6 +176,13 @@ impl Installation {
         let data = self.data();
         let arguments: Vec<&str> = ["--data-dir", data.to_str().unwrap()].iter().chain(arguments).copied().collect();
         pinacle(&arguments, &[])
+    }
+
+    /// The same for one that goes on until it is killed; what it prints can be read.
+    pub fn in_background(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(machine::service("pinacle"));
+        command.arg("--data-dir").arg(self.data()).args(arguments).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// The admin token.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{fs::symlink, net::UnixListener},
     path::Path,
     process::{Command, Stdio},
@@ -200,6 +200,14 @@ fn what_was_done_is_on_record(installation: &Installation) {
     assert!(installation.ask(&["pod", "exec-log", "sample"]).ok().contains("docker"));
     assert!(installation.ask(&["pod", "events", "sample"]).ok().contains("running"));
     assert!(installation.ask(&["pod", "logs", "sample"]).ok().contains("the first word"));
+    for follow in [&["pod", "logs", "sample", "-f"][..], &["pod", "exec-log", "sample", "-f", "--limit", "1"]] {
+        let mut child = installation.in_background(follow);
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(line.contains("the first word") || line.contains("answer: "), "{follow:?}: {line}");
+    }
     let operations = installation.ask(&["op", "ls", "--pod", "sample", "--json"]).json();
     assert_eq!(operations[0]["progress"], "succeeded");
 }
