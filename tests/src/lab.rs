@@ -11,8 +11,10 @@
 //!
 //! All of it dies with the test, and what outlives that is cleared away by the next one: see `leftovers`.
 
+mod bare;
 mod host;
 mod inside;
+mod roots;
 
 use std::{
     fs::{self, File},
@@ -41,6 +43,7 @@ use crate::{
 };
 
 pub use host::Host;
+pub use roots::{BASE_IMAGE, base_image};
 
 /// The image that every host has, and that pods are made from unless told otherwise: busybox, and a first process that
 /// stays until it is told to end.

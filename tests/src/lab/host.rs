@@ -31,17 +31,17 @@ const HOST_KEY: &str = "host_ed25519_key";
 pub struct Host {
     // Dropped in this order: what runs inside before the inside.
     agent: Option<Process>,
-    sshd: Option<Process>,
+    pub(super) sshd: Option<Process>,
     dockerd: Option<Process>,
     inside: Option<Inside>,
-    starting: Option<Process>,
-    name: String,
-    address: String,
+    pub(super) starting: Option<Process>,
+    pub(super) name: String,
+    pub(super) address: String,
     gateway: String,
     link: String,
     bridge: String,
-    folder: PathBuf,
-    sandbox: Sandbox,
+    pub(super) folder: PathBuf,
+    pub(super) sandbox: Sandbox,
     group: String,
     disk_bytes: Option<u64>,
     environment: Vec<(String, String)>,
@@ -49,11 +49,11 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn begin(lab: &Lab, net: &Net, name: &str, number: usize, disk_bytes: Option<u64>) -> Self {
+    pub(super) fn new(lab: &Lab, net: &Net, name: &str, number: usize, disk_bytes: Option<u64>) -> Self {
         let sandbox = lab.holdings.sandbox.clone();
         let folder = sandbox.folder(name);
         let group = fs::read_to_string(sandbox.path().join(leftovers::CGROUP)).unwrap();
-        let mut host = Self {
+        Self {
             agent: None,
             sshd: None,
             dockerd: None,
@@ -70,15 +70,13 @@ impl Host {
             disk_bytes,
             environment: Vec::new(),
             program: machine::service("pinacle-agent"),
-        };
-        host.starting = Some(Inside::begin(&host.sandbox, &host.folder, &host.name, disk_bytes));
-        host.make_host_key();
-        host
+        }
     }
 
-    pub(super) async fn begin_bare(lab: &Lab, net: &Net, number: usize) -> Self {
-        let mut host = Self::begin(lab, net, "bare", number, None);
-        host.enter().await;
+    pub(super) fn begin(lab: &Lab, net: &Net, name: &str, number: usize, disk_bytes: Option<u64>) -> Self {
+        let mut host = Self::new(lab, net, name, number, disk_bytes);
+        host.starting = Some(Inside::begin(&host.sandbox, &host.folder, &host.name, disk_bytes));
+        host.make_host_key();
         host
     }
 
@@ -101,7 +99,7 @@ impl Host {
         self.start_agent().await;
     }
 
-    async fn enter(&mut self) {
+    pub(super) async fn enter(&mut self) {
         let starting = self.starting.take().expect("the host is about to start");
         let inside = Inside::wait(starting, &self.folder).await;
         let pid = inside.pid().to_string();
@@ -112,12 +110,12 @@ impl Host {
             vec!["link", "set", "eth0", "up"],
             vec!["route", "add", "default", "via", &self.gateway],
         ] {
-            run(inside.command("ip").args(arguments));
+            run(inside.on_network("ip").args(arguments));
         }
         self.inside = Some(inside);
     }
 
-    fn inside(&self) -> &Inside {
+    pub(super) fn inside(&self) -> &Inside {
         self.inside.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
     }
 

@@ -9,6 +9,8 @@ use std::{
 
 use crate::{Launch, Process, Sandbox, eventually, machine};
 
+/// What the first process makes when all is set up: in the host's folder, or in its root file system.
+const READY: [&str; 2] = ["ready", "root/ready"];
 /// The first process of a host: sets up what only it sees, and reaps what others leave. `$1` is the host's folder, `$2`
 /// its name, `$3` the size of Docker's disk or empty.
 const INIT: &str = r#"
@@ -25,6 +27,30 @@ trap : TERM
 while :; do sleep 3600 & wait $!; done
 "#;
 
+/// The first process of a host that has a root file system of its own, in `$1/root`. `$2` its name.
+const BARE_INIT: &str = r#"
+set -e
+cd "$1/root"
+mount --bind . .
+cd "$1/root"
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount -t tmpfs -o mode=755 run run
+mount -t tmpfs -o mode=755 dev dev
+mkdir -p run/sshd run/lock dev/pts dev/shm old
+for device in null zero full random urandom tty; do
+    touch "dev/$device"
+    mount --bind "/dev/$device" "dev/$device"
+done
+mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+hostname "$2"
+ip link set lo up
+pivot_root . old
+exec /bin/sh -ec 'umount -l /old; rmdir /old; touch /ready; trap : TERM; while :; do sleep 3600 & wait $!; done' init
+"#;
+
 /// The namespaces of a host, with the process that holds them.
 pub struct Inside {
     init: Process,
@@ -38,23 +64,32 @@ impl Inside {
         for inner in ["run", "pinacle", "docker", "ssh", "agent"] {
             fs::create_dir_all(folder.join(inner)).unwrap();
         }
-        let _ = fs::remove_file(folder.join("ready"));
+        Self::unshare(sandbox, folder, name, INIT)
+            .arg(disk_bytes.map(|bytes| bytes.to_string()).unwrap_or_default())
+            .spawn()
+    }
+
+    /// The same for a host with a root file system of its own, in the folder's `root`.
+    pub fn begin_bare(sandbox: &Sandbox, folder: &Path, name: &str) -> Process {
+        Self::unshare(sandbox, folder, name, BARE_INIT).spawn()
+    }
+
+    fn unshare(sandbox: &Sandbox, folder: &Path, name: &str, script: &str) -> Launch {
+        READY.iter().for_each(|file| drop(fs::remove_file(folder.join(file))));
         Launch::program(machine::tool("unshare"))
             .named(&format!("{name}-init"))
             .in_sandbox(sandbox)
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"])
-            .args(["sh", "-c", INIT, "init"])
+            .args(["sh", "-c", script, "init"])
             .arg(folder)
             .arg(name)
-            .arg(disk_bytes.map(|bytes| bytes.to_string()).unwrap_or_default())
-            .spawn()
     }
 
     /// Waits until they are set up.
     pub async fn wait(init: Process, folder: &Path) -> Self {
         let parent = init.pid();
         eventually(Duration::from_secs(30), "a host's namespaces", async || {
-            folder.join("ready").exists().then_some(()).ok_or_else(|| init.tail())
+            READY.iter().any(|file| folder.join(file).exists()).then_some(()).ok_or_else(|| init.tail())
         })
         .await;
         let pid = child_of(parent).expect("the first process of a host runs");
@@ -79,6 +114,13 @@ impl Inside {
         command
             .args(["--target", &self.pid.to_string(), "--net", "--mount", "--uts", "--ipc", "--pid", "--"])
             .arg(tool_inside(program));
+        command
+    }
+
+    /// A command of this machine's on its network alone.
+    pub fn on_network(&self, program: &str) -> Command {
+        let mut command = Command::new(machine::tool("nsenter"));
+        command.args(["--target", &self.pid.to_string(), "--net", "--"]).arg(tool_inside(program));
         command
     }
 

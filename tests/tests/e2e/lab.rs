@@ -1,5 +1,6 @@
 //! Pods on real hosts: see `pinacle_tests::lab`.
 
+mod bare;
 mod crashes;
 mod faults;
 mod frozen;
