@@ -16,7 +16,10 @@ use pinacle_bus::{
         topology::{LEDGER, PODS, StreamName},
     },
 };
-use pinacle_tests::{eventually, lab::Lab};
+use pinacle_tests::{
+    eventually,
+    lab::{Host, Lab},
+};
 use serde_json::{Value, json};
 
 /// Longer than anything takes on a busy machine.
@@ -51,6 +54,11 @@ pub fn pod(name: &str) -> CreatePod {
         only_host: None,
         restart: RestartPolicy::Never,
     }
+}
+
+/// The name of a pod's container.
+pub fn container(pod: PodId) -> String {
+    format!("pinacle-pod-{pod}")
 }
 
 impl Stage {
@@ -94,6 +102,17 @@ impl Stage {
         let (id, operation) = self.create(&pod(name)).await;
         self.succeeds(operation).await;
         id
+    }
+
+    /// A host by its name.
+    pub fn host(&self, name: &str) -> &Host {
+        self.lab.hosts().iter().find(|host| host.name() == name).expect("the lab has a host of this name")
+    }
+
+    /// The host that a pod is on.
+    pub async fn host_of(&self, pod: PodId) -> &Host {
+        let host = self.record(pod).await.host_id.expect("it is placed");
+        self.host(&self.lab.host_of(host))
     }
 
     /// Asks for something without parameters, and waits until it is done.
