@@ -1,11 +1,12 @@
 # make up      starts Pinacle on this machine, with all that it needs     make up ARGS="--listen 127.0.0.1:9090"
 # make test    checks everything, as the project's own checks do
+# make lab     brings up several hosts on this machine to try things on  make lab ARGS=down
 # make bench   prints the figures of docs/BENCHMARKS.md                   make bench ARGS="ingest lag"
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test bench fmt clean-data
+.PHONY: help up test lab bench fmt clean-data
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SERVICES := -p pinacle -p pinacle-agent -p pinacle-gateway -p pinacle-ingest -p pinacle-orchestrator
@@ -33,6 +34,11 @@ test:
 	@INSTA_UPDATE=no cargo nextest run --locked --workspace $(ARGS)
 	@$(STEP) 'examples in the documentation'
 	@cargo test --quiet --locked --workspace --doc
+
+lab:
+	@scripts/setup test
+	@cargo build --locked --workspace --bins
+	@exec $(TARGET)/debug/lab $(ARGS)
 
 bench:
 	@scripts/setup bench

@@ -72,6 +72,11 @@ impl Drop for Inner {
     }
 }
 
+/// Clears away what killed tests and labs left, and touches nothing of those that run.
+pub fn clear_leftovers() {
+    sweep();
+}
+
 /// Where all folders of this user's tests are.
 pub(crate) fn base() -> PathBuf {
     let base = std::env::temp_dir().join(format!("pinacle-tests-{}", nix::unistd::geteuid()));

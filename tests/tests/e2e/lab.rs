@@ -1,6 +1,7 @@
 //! Pods on real hosts: see `pinacle_tests::lab`.
 
 mod bare;
+mod command;
 mod crashes;
 mod faults;
 mod frozen;
