@@ -30,7 +30,8 @@ pub async fn admit(bus: &Bus, hosts: usize, pods: usize) -> Vec<Host> {
     fleet
 }
 
-fn record(host_id: HostId, number: usize) -> HostRecord {
+/// The record of a host that was just admitted.
+pub fn record(host_id: HostId, number: usize) -> HostRecord {
     let now = Timestamp::now();
     HostRecord {
         host_id,

@@ -1,0 +1,79 @@
+//! What somebody does by hand: the same commands through OpenSSH, over one connection that is open already
+//! (`ControlMaster`).
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use pinacle_bus::contract::{exec::ExecRecord, host::HostRecord, pod::PodRecord};
+use pinacle_tests::{
+    Launch, Process, eventually,
+    lab::{Host, Lab},
+    machine,
+};
+use tokio::process::Command;
+
+const OPENS_WITHIN: Duration = Duration::from_secs(30);
+
+/// An open connection to a host of the lab.
+pub struct Connection {
+    // It ends with this.
+    _master: Process,
+    socket: PathBuf,
+    destination: String,
+}
+
+impl Connection {
+    /// Opens it.
+    pub async fn open(lab: &Lab, host: &Host) -> Self {
+        let record: HostRecord = lab.host_record(host.name()).await;
+        let keys: Vec<String> =
+            record.pinned_host_keys.iter().map(|key| format!("{} {key}\n", host.address())).collect();
+        let known_hosts = lab.folder().join(format!("{}-known_hosts", host.name()));
+        std::fs::write(&known_hosts, keys.concat()).unwrap();
+        let socket = lab.folder().join(format!("{}-by-hand", host.name()));
+        let destination = format!("root@{}", host.address());
+        let master = Launch::program(machine::tool("ssh"))
+            .named(&format!("{}-by-hand", host.name()))
+            .args(["-F", "none", "-M", "-N", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"])
+            .arg(lab.key())
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", known_hosts.display()))
+            .arg("-S")
+            .arg(&socket)
+            .arg(&destination)
+            .spawn();
+        let connection = Self { _master: master, socket, destination };
+        eventually(OPENS_WITHIN, "OpenSSH's connection", async || {
+            let told = connection.client().args(["-O", "check"]).arg(&connection.destination).output().await.unwrap();
+            told.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&told.stderr).into_owned())
+        })
+        .await;
+        connection
+    }
+
+    fn client(&self) -> Command {
+        let mut client = Command::new(machine::tool("ssh"));
+        client.args(["-F", "none", "-S"]).arg(&self.socket).stdin(Stdio::null()).kill_on_drop(true);
+        client
+    }
+
+    /// Runs a line of shell on the host; it must succeed.
+    pub async fn run(&self, line: &str) {
+        let output = self.client().arg(&self.destination).arg(line).output().await.unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// The lines that made a pod, to be given by hand once it is gone: those that succeeded, in order. Under another label,
+/// so that the installation takes nothing of it for its own.
+pub fn lines(commands: &[ExecRecord]) -> Vec<String> {
+    let succeeded = commands.iter().filter(|command| command.exit_code == Some(0));
+    succeeded.map(|command| command.command.replace("pinacle.pod=", "bench.pod=")).collect()
+}
+
+/// Removes what the lines of a pod have made.
+pub fn remove(host: &Host, record: &PodRecord) {
+    let pod = record.pod_id;
+    host.docker(&["rm", "--force", &format!("pinacle-pod-{pod}")]);
+    host.docker(&["network", "rm", &format!("pinacle-net-{pod}")]);
+    host.docker(&["volume", "rm", &format!("pinacle-vol-{pod}-workspace")]);
+}
