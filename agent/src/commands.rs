@@ -139,5 +139,5 @@ fn fault(code: FaultCode, message: impl Into<String>) -> Fault {
 async fn ask_task<T>(channel: &mpsc::Sender<oneshot::Sender<T>>) -> Result<T, Fault> {
     let (asked, answer) = oneshot::channel();
     channel.try_send(asked).map_err(|_| fault(FaultCode::Busy, "the same is asked for already; try again"))?;
-    answer.await.map_err(|_| fault(FaultCode::Unavailable, "the agent is stopping"))
+    answer.await.map_err(|_| fault(FaultCode::Unavailable, "the agent is stopping, or Docker takes too long"))
 }

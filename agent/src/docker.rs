@@ -42,6 +42,8 @@ pub struct View {
     pub revision: u64,
     /// Whether the first look is over, whatever it found.
     pub looked: bool,
+    /// The last wish for a look that was known when the look at these containers began.
+    wish: u64,
     client: Option<Docker>,
 }
 
@@ -133,6 +135,7 @@ impl View {
             pods: Arc::default(),
             revision: 0,
             looked: false,
+            wish: 0,
             client: None,
         }
     }
@@ -166,4 +169,30 @@ impl View {
 /// The channel between the task that watches Docker and those that read.
 pub fn channel() -> (watch::Sender<View>, watch::Receiver<View>) {
     watch::channel(View::unknown())
+}
+
+/// Wishes for a look now: events tell of a change a moment after it, and on a busy host a long moment.
+#[derive(Clone)]
+pub struct Looks {
+    wishes: Arc<watch::Sender<u64>>,
+    view: watch::Receiver<View>,
+}
+
+impl Looks {
+    /// Of the task that writes this view.
+    pub fn new(view: watch::Receiver<View>) -> Self {
+        Self { wishes: Arc::new(watch::Sender::new(0)), view }
+    }
+
+    /// Waits until the view shows nothing from before now, but not for a Docker that is away. Says whether it does.
+    pub async fn fresh(&self) -> bool {
+        let mut wish = 0;
+        self.wishes.send_modify(|wishes| {
+            *wishes += 1;
+            wish = *wishes;
+        });
+        let mut view = self.view.clone();
+        let is_fresh = view.wait_for(|view| view.client.is_none() || view.wish >= wish);
+        timeout(DEADLINE, is_fresh).await.is_ok_and(|fresh| fresh.is_ok())
+    }
 }

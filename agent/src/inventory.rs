@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use self::facts::SteadyFacts;
 use crate::{
-    docker::View,
+    docker::{Looks, View},
     procfs::{Protocol, listening},
     reading::Scratch,
     settings::AgentSettings,
@@ -110,6 +110,8 @@ pub struct InventoryTask {
     pub view: watch::Receiver<View>,
     /// Inventories wanted now.
     pub wanted: mpsc::Receiver<InventoryNow>,
+    /// Makes what Docker has as new as the wish for it.
+    pub looks: Looks,
 }
 
 impl InventoryTask {
@@ -152,7 +154,7 @@ impl InventoryTask {
             }
             let inventory = tokio::select! {
                 // cancel-safe: what was looked at by then is of no use to anybody.
-                taken = self.take() => taken?,
+                taken = self.take(&mut asked) => taken?,
                 // cancel-safe: only observed. A Docker that hangs must not hold up the stop.
                 () = shutdown.cancelled() => return Ok(()),
             };
@@ -165,7 +167,11 @@ impl InventoryTask {
         }
     }
 
-    async fn take(&self) -> anyhow::Result<Inventory> {
+    /// Whoever asks concludes from the answer: one that may be older than the question is none.
+    async fn take(&self, asked: &mut Option<InventoryNow>) -> anyhow::Result<Inventory> {
+        if asked.is_some() && !self.looks.fresh().await {
+            *asked = None;
+        }
         let view = self.view.borrow().clone();
         let (images, networks) = match view.images_and_networks().await {
             Ok(found) => found,

@@ -25,7 +25,7 @@ pub use settings::{AgentProgram, AgentSettings};
 use crate::{
     commands::Commands,
     delivery::{Delivery, Wishes},
-    docker::{measure_disks, watch_docker},
+    docker::{Looks, measure_disks, watch_docker},
     heartbeat::Heart,
     identity::Identity,
     inventory::{Inspector, InventoryTask},
@@ -52,10 +52,11 @@ pub async fn start(context: Context, program: AgentProgram) -> anyhow::Result<()
     let shutdown = &context.shutdown;
 
     let (view_writer, view) = docker::channel();
+    let looks = Looks::new(view.clone());
     let socket = settings.docker_socket.clone();
     supervisor.spawn("docker", OnFailure::Restart, {
-        let shutdown = shutdown.clone();
-        move || watch_docker(socket.clone(), view_writer.clone(), shutdown.clone())
+        let (looks, shutdown) = (looks.clone(), shutdown.clone());
+        move || watch_docker(socket.clone(), view_writer.clone(), looks.clone(), shutdown.clone())
     });
     if settings.disk_interval_seconds > 0 {
         let (view, shutdown) = (view.clone(), shutdown.clone());
@@ -85,7 +86,8 @@ pub async fn start(context: Context, program: AgentProgram) -> anyhow::Result<()
 
     let (inventory_now, wanted) = mpsc::channel(4);
     let inspector = Inspector::new(host_id, &settings);
-    let task = InventoryTask { bus: bus.clone(), inspector: Arc::new(inspector), view: view.clone(), wanted };
+    let inspector = Arc::new(inspector);
+    let task = InventoryTask { bus: bus.clone(), inspector, view: view.clone(), wanted, looks };
     supervisor.spawn_once("inventory", task.run(shutdown.clone()));
 
     let commands = Commands::new(host_id, view, sample_now, inventory_now, interval_writer);

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    DEADLINE, DiskSize, DockerError, Pod, View,
+    DEADLINE, DiskSize, DockerError, Looks, Pod, View,
     entries::{self, Details, cut},
     within,
 };
@@ -50,9 +50,11 @@ const EVENTS: [&str; 18] = [
 pub async fn watch_docker(
     socket: PathBuf,
     view: watch::Sender<View>,
+    looks: Looks,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut watcher = Watcher { socket, view, known: HashMap::new(), seen_up: false, pause: SHORTEST_PAUSE };
+    let wishes = looks.wishes.subscribe();
+    let mut watcher = Watcher { socket, view, wishes, known: HashMap::new(), seen_up: false, pause: SHORTEST_PAUSE };
     loop {
         tokio::select! {
             // cancel-safe: the process ends.
@@ -73,6 +75,7 @@ pub async fn watch_docker(
 struct Watcher {
     socket: PathBuf,
     view: watch::Sender<View>,
+    wishes: watch::Receiver<u64>,
     known: HashMap<String, Known>,
     /// Docker that was there and whose socket is gone is down, not absent.
     seen_up: bool,
@@ -120,8 +123,7 @@ impl Watcher {
         runtimes.sort_unstable();
         runtimes.truncate(64);
         let mut events = events(&client);
-        self.known.values_mut().for_each(|known| known.stale = true);
-        self.refresh(&client).await?;
+        self.refresh_all(&client).await?;
         self.pause = SHORTEST_PAUSE;
         self.seen_up = true;
         info!(version, "docker is up");
@@ -163,6 +165,8 @@ impl Watcher {
                     due = None;
                     self.refresh(client).await?;
                 }
+                // cancel-safe: a watch keeps its value.
+                Ok(()) = self.wishes.changed() => self.refresh_all(client).await?,
                 // cancel-safe: a timer.
                 _ = list.tick() => self.refresh(client).await?,
                 // cancel-safe: a timer.
@@ -183,6 +187,15 @@ impl Watcher {
                 true
             });
         }
+    }
+
+    /// Reads the list, and inspects everything.
+    async fn refresh_all(&mut self, client: &Docker) -> Result<(), DockerError> {
+        let wish = *self.wishes.borrow_and_update();
+        self.known.values_mut().for_each(|known| known.stale = true);
+        self.refresh(client).await?;
+        self.view.send_modify(|view| view.wish = wish);
+        Ok(())
     }
 
     /// Reads the list, and inspects what is new or has changed.

@@ -351,6 +351,21 @@ async fn a_log_that_is_too_long_is_cut_at_its_beginning() {
 }
 
 #[tokio::test]
+async fn an_inventory_that_is_asked_for_is_no_older_than_the_question() {
+    let (fixture, docker) = start(&[]).await;
+    let (_, container) = run(&docker, Runtime::Runc, &[], BURN);
+    for (command, state) in [("pause", "paused"), ("unpause", "running"), ("kill", "exited"), ("start", "running")] {
+        docker.docker(&[command, &container]);
+        let inventory = fixture.ask(&TakeInventory {}).await.unwrap();
+        let entry = entry(&inventory, &container).unwrap_or_else(|| panic!("{inventory:#?}"));
+        assert_eq!(entry.state, state, "after {command}");
+    }
+    docker.docker(&["rm", "--force", &container]);
+    let inventory = fixture.ask(&TakeInventory {}).await.unwrap();
+    assert_eq!(entry(&inventory, &container), None);
+}
+
+#[tokio::test]
 async fn commands_that_last_delay_neither_heartbeats_nor_other_commands() {
     let (mut fixture, mut docker) = start(&[]).await;
     let (pod_id, container) = run(&docker, Runtime::Runc, &[], "while :; do echo busy; sleep 0.01; done");
