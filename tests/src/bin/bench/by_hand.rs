@@ -67,7 +67,26 @@ impl Connection {
 /// so that the installation takes nothing of it for its own.
 pub fn lines(commands: &[ExecRecord]) -> Vec<String> {
     let succeeded = commands.iter().filter(|command| command.exit_code == Some(0));
-    succeeded.map(|command| command.command.replace("pinacle.pod=", "bench.pod=")).collect()
+    succeeded.map(relabelled).collect()
+}
+
+/// What of it Docker alone must do for a container that runs: no look for the image, no packet filter, no question
+/// to the pod.
+pub fn bare_lines(commands: &[ExecRecord], record: &PodRecord) -> Vec<String> {
+    let (pod, subnet) = (record.pod_id, record.subnet.unwrap());
+    let network = format!(
+        "docker network create --driver bridge --subnet 10.249.{subnet}.0/24 --gateway 10.249.{subnet}.1 \
+         --opt com.docker.network.bridge.name=pinacle{subnet} pinacle-net-{pod}"
+    );
+    let of_steps = ["volume", "container", "start"].map(|step| {
+        let command = commands.iter().find(|command| command.step == step && command.exit_code == Some(0)).unwrap();
+        relabelled(command)
+    });
+    [&[network][..], &of_steps].concat()
+}
+
+fn relabelled(command: &ExecRecord) -> String {
+    command.command.replace("pinacle.pod=", "bench.pod=")
 }
 
 /// Removes what the lines of a pod have made.
