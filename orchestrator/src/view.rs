@@ -2,7 +2,7 @@
 //! behind for a moment; whatever is decided by it is written by compare-and-set.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -147,19 +147,54 @@ struct LightFigures {
     memory_used_bytes: u64,
 }
 
+/// A host, with what placement asks of it: one look at all hosts is one walk through memory.
+struct Known {
+    record: Arc<HostRecord>,
+    taken: Taken,
+    load: Option<Load>,
+}
+
 #[derive(Default)]
 struct Maps {
     pods: BTreeMap<PodId, Arc<Seen<PodRecord>>>,
-    hosts: BTreeMap<HostId, Arc<HostRecord>>,
+    hosts: BTreeMap<HostId, Known>,
     ledgers: BTreeMap<HostId, Arc<Booked>>,
+    /// Where each pod has something reserved, by the ledgers.
+    reserved: BTreeMap<PodId, BTreeSet<HostId>>,
     /// The newest revision of any ledger.
     ledger_revision: u64,
     on_hosts: BTreeMap<HostId, Arc<OnHost>>,
-    loads: HashMap<HostId, Load>,
     /// Pods with an operation under way, or with requests that wait.
     busy: BTreeSet<PodId>,
     /// How many of the three buckets have been read to their end.
     current: usize,
+}
+
+impl Maps {
+    /// A host's ledger as it is now; `None` = it has none.
+    fn book(&mut self, host: HostId, booked: Option<Booked>) {
+        let taken = booked.as_ref().map(|booked| booked.taken).unwrap_or_default();
+        if let Some(known) = self.hosts.get_mut(&host) {
+            known.taken = taken;
+        }
+        let pods = |booked: &Booked| booked.entry.record.reservations.keys().copied().collect::<Vec<_>>();
+        let after = booked.as_ref().map(pods).unwrap_or_default();
+        let before = match booked {
+            Some(booked) => self.ledgers.insert(host, Arc::new(booked)),
+            None => self.ledgers.remove(&host),
+        };
+        for pod in before.as_deref().map(pods).unwrap_or_default() {
+            if let Some(hosts) = self.reserved.get_mut(&pod) {
+                hosts.remove(&host);
+                if hosts.is_empty() {
+                    self.reserved.remove(&pod);
+                }
+            }
+        }
+        for pod in after {
+            self.reserved.entry(pod).or_default().insert(host);
+        }
+    }
 }
 
 /// Kept up to date by [`View::follow`]. Cheap to clone.
@@ -209,11 +244,7 @@ impl View {
 
     /// Where a pod has something reserved.
     pub fn reserved_on(&self, pod: PodId) -> Option<HostId> {
-        let maps = self.maps.read();
-        maps.ledgers
-            .iter()
-            .find(|(_, booked)| booked.entry.record.reservations.contains_key(&pod))
-            .map(|(host, _)| *host)
+        self.maps.read().reserved.get(&pod)?.first().copied()
     }
 
     /// Which host a pod is best placed on; without one, why none takes it.
@@ -227,13 +258,10 @@ impl View {
         passed_over: &BTreeSet<HostId>,
     ) -> Result<HostId, Vec<Refusal>> {
         let maps = self.maps.read();
-        let candidates = maps.hosts.values().map(|host| {
-            let load = maps.loads.get(&host.host_id).filter(|load| load.since.elapsed() < LOAD_IS_NEWS);
-            Candidate {
-                host,
-                taken: maps.ledgers.get(&host.host_id).map(|booked| booked.taken).unwrap_or_default(),
-                load: load.map(|load| load.share),
-            }
+        let now = Instant::now();
+        let candidates = maps.hosts.values().map(|known| {
+            let load = known.load.filter(|load| now.duration_since(load.since) < LOAD_IS_NEWS);
+            Candidate { host: &known.record, taken: known.taken, load: load.map(|load| load.share) }
         });
         choose(demand, candidates, rules, passed_over)
     }
@@ -255,12 +283,12 @@ impl View {
 
     /// All hosts.
     pub fn hosts(&self) -> Vec<Arc<HostRecord>> {
-        self.maps.read().hosts.values().cloned().collect()
+        self.maps.read().hosts.values().map(|known| known.record.clone()).collect()
     }
 
     /// A host.
     pub fn host(&self, host: HostId) -> Option<Arc<HostRecord>> {
-        self.maps.read().hosts.get(&host).cloned()
+        self.maps.read().hosts.get(&host).map(|known| known.record.clone())
     }
 
     /// All ledgers.
@@ -326,12 +354,11 @@ impl View {
             return;
         }
         let mut maps = self.maps.write();
-        let Some(host) = maps.hosts.get(&light.host_id) else { return };
-        let cpu = light.host.cpu_percent / 100.0 / f64::from(host.facts.cpu_count.max(1));
+        let Some(known) = maps.hosts.get_mut(&light.host_id) else { return };
+        let cpu = light.host.cpu_percent / 100.0 / f64::from(known.record.facts.cpu_count.max(1));
         #[expect(clippy::cast_precision_loss, reason = "a share needs few digits")]
         let memory = light.host.memory_used_bytes as f64 / light.host.memory_total_bytes.max(1) as f64;
-        let load = Load { share: cpu.max(memory).clamp(0.0, 1.0), since: Instant::now() };
-        maps.loads.insert(light.host_id, load);
+        known.load = Some(Load { share: cpu.max(memory).clamp(0.0, 1.0), since: Instant::now() });
     }
 
     fn pod_changed(&self, change: Change<PodRecord>) {
@@ -367,7 +394,12 @@ impl View {
     fn host_changed(&self, change: Change<HostRecord>) {
         match change {
             Change::Put { entry: Entry { record, .. }, .. } => {
-                let before = self.maps.write().hosts.insert(record.host_id, Arc::new(record.clone()));
+                let mut maps = self.maps.write();
+                let taken = maps.ledgers.get(&record.host_id).map(|booked| booked.taken).unwrap_or_default();
+                let load = maps.hosts.get(&record.host_id).and_then(|known| known.load);
+                let fresh = Known { record: Arc::new(record.clone()), taken, load };
+                let before = maps.hosts.insert(record.host_id, fresh).map(|known| known.record);
+                drop(maps);
                 if before.as_ref().is_none_or(|before| before.state != record.state) {
                     self.nudge();
                 }
@@ -380,7 +412,6 @@ impl View {
                     let mut maps = self.maps.write();
                     maps.hosts.remove(&host);
                     maps.on_hosts.remove(&host);
-                    maps.loads.remove(&host);
                 }
             }
             Change::Malformed { key, error, .. } => malformed(HostRecord::NAME, &key, &error),
@@ -394,12 +425,12 @@ impl View {
             Change::Put { entry, .. } => {
                 maps.ledger_revision = entry.revision;
                 let booked = Booked { taken: Taken::from(&entry.record), entry };
-                maps.ledgers.insert(booked.entry.record.host_id, Arc::new(booked));
+                maps.book(booked.entry.record.host_id, Some(booked));
             }
             Change::Deleted { key, revision } => {
                 maps.ledger_revision = revision;
                 if let Ok(host) = key.parse() {
-                    maps.ledgers.remove(&host);
+                    maps.book(host, None);
                 }
             }
             Change::Malformed { key, revision, error } => {
@@ -450,3 +481,6 @@ fn offer(host: &HostRecord) -> impl PartialEq + use<> {
 fn malformed(name: &str, key: &str, error: &pinacle_bus::contract::DecodeError) {
     warn!(%error, key, "a {name} cannot be read; it is left alone");
 }
+
+#[cfg(test)]
+mod tests;
