@@ -1,7 +1,7 @@
 //! Placement: which host takes a pod, and which port and network it gets there. Pure: the caller brings what is known,
 //! and writes what is decided by compare-and-set.
 
-use std::{cmp::Ordering, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use pinacle_bus::contract::{
     HostId, Timestamp,
@@ -120,11 +120,17 @@ pub fn choose<'a>(
     rules: &Rules,
     passed_over: &BTreeSet<HostId>,
 ) -> Result<HostId, Vec<Refusal>> {
-    let fitting = candidates
-        .clone()
-        .filter(|candidate| !passed_over.contains(&candidate.host.host_id) && lack(demand, candidate, rules).is_none())
-        .map(|candidate| (score(demand, &candidate, rules), candidate.host.host_id));
-    let best = fitting.min_by(|(one, _), (other, _)| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+    let mut best: Option<(f64, HostId)> = None;
+    for candidate in candidates.clone() {
+        let (score, host) = (score(demand, &candidate, rules), candidate.host.host_id);
+        // Looked at closely only if it would be the best: most are not.
+        if best.is_none_or(|(least, _)| score < least)
+            && !passed_over.contains(&host)
+            && lack(demand, &candidate, rules).is_none()
+        {
+            best = Some((score, host));
+        }
+    }
     if let Some((_, host)) = best {
         return Ok(host);
     }
