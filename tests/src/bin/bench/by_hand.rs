@@ -22,17 +22,18 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens it.
-    pub async fn open(lab: &Lab, host: &Host) -> Self {
+    /// Opens it; the host may have others of other numbers.
+    pub async fn open(lab: &Lab, host: &Host, number: usize) -> Self {
         let record: HostRecord = lab.host_record(host.name()).await;
         let keys: Vec<String> =
             record.pinned_host_keys.iter().map(|key| format!("{} {key}\n", host.address())).collect();
         let known_hosts = lab.folder().join(format!("{}-known_hosts", host.name()));
         std::fs::write(&known_hosts, keys.concat()).unwrap();
-        let socket = lab.folder().join(format!("{}-by-hand", host.name()));
+        let name = format!("{}-by-hand-{number}", host.name());
+        let socket = lab.folder().join(&name);
         let destination = format!("root@{}", host.address());
         let master = Launch::program(machine::tool("ssh"))
-            .named(&format!("{}-by-hand", host.name()))
+            .named(&name)
             .args(["-F", "none", "-M", "-N", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"])
             .arg(lab.key())
             .arg("-o")

@@ -24,7 +24,7 @@ struct Round {
 
 pub async fn run() -> Report {
     let lab = Lab::builder().hosts(1).orchestrators(1).start().await;
-    let connection = Connection::open(&lab, &lab.hosts()[0]).await;
+    let connection = Connection::open(&lab, &lab.hosts()[0], 0).await;
     let mut pods = Pods::of(&lab).await;
     let wanted = rounds(ROUNDS);
     let mut measured = Vec::new();

@@ -29,7 +29,7 @@ pub async fn run() -> Report {
     settings.orchestrator.ssh_key = Secret::new(std::fs::read_to_string(lab.key()).unwrap());
     let endpoint = Endpoint::of(&record, &settings.orchestrator.ssh_user).unwrap();
     let ours = HostConnection::new(endpoint, Arc::new(SshSettings::from(&settings.orchestrator)));
-    let theirs = Connection::open(&lab, host).await;
+    let theirs = Connection::open(&lab, host, 0).await;
     let pod = PodId::new();
     let sink = ExecSink::new(&lab.bus(), OperationId::new(), record.host_id, Some(pod), 1);
     let (bare, cancel) = (Command::new("true"), CancellationToken::new());

@@ -18,8 +18,12 @@ const PODS: usize = 30;
 const HOSTS: usize = 3;
 const ORCHESTRATORS: usize = 2;
 const ROUNDS: usize = 5;
-/// Sessions that an SSH server allows on one connection unless told otherwise.
-const SESSIONS: usize = 10;
+
+/// A connection to a host, as each orchestrator has one, and as many turns on it.
+struct Way {
+    connection: Connection,
+    turns: Semaphore,
+}
 
 /// When each pod ran, in seconds from the beginning; ascending.
 struct Round {
@@ -29,7 +33,7 @@ struct Round {
 
 pub async fn run() -> Report {
     let settings: OrchestratorSettings = load(None, []).unwrap();
-    let at_once = (settings.orchestrator.operations_per_host * ORCHESTRATORS).min(SESSIONS);
+    let at_once = settings.orchestrator.operations_per_host;
     let lab = Lab::builder()
         .hosts(HOSTS)
         .orchestrators(ORCHESTRATORS)
@@ -37,15 +41,18 @@ pub async fn run() -> Report {
         .set("orchestrator.cpu_overcommit", "20")
         .start()
         .await;
-    let mut connections = BTreeMap::new();
+    let mut ways = BTreeMap::new();
     for host in lab.hosts() {
-        connections.insert(host.name(), Connection::open(&lab, host).await);
+        for number in 0..ORCHESTRATORS {
+            let connection = Connection::open(&lab, host, number).await;
+            ways.insert((host.name().to_owned(), number), Way { connection, turns: Semaphore::new(at_once) });
+        }
     }
     let mut pods = Pods::of(&lab).await;
     let mut measured = Vec::new();
     // The first one opens connections and fills caches.
     for number in 0..=rounds(ROUNDS) {
-        let round = measure(&lab, &connections, &mut pods, number, at_once).await;
+        let round = measure(&lab, &ways, &mut pods, number).await;
         let last = |times: &[f64]| times.last().copied().unwrap_or_default();
         println!("round {number}: {:.1} s; by hand {:.1} s", last(&round.asked), last(&round.by_hand));
         measured.push(round);
@@ -53,13 +60,7 @@ pub async fn run() -> Report {
     report(measured.split_off(1), at_once)
 }
 
-async fn measure(
-    lab: &Lab,
-    connections: &BTreeMap<&str, Connection>,
-    pods: &mut Pods,
-    number: usize,
-    at_once: usize,
-) -> Round {
+async fn measure(lab: &Lab, ways: &BTreeMap<(String, usize), Way>, pods: &mut Pods, number: usize) -> Round {
     let names: Vec<String> = (0..PODS).map(|place| format!("bench-{number}-{place}")).collect();
     let began = Instant::now();
     let made = pods.create(&names).await;
@@ -71,15 +72,17 @@ async fn measure(
     }
     pods.remove(&made).await;
 
-    let turns: BTreeMap<&str, Semaphore> = connections.keys().map(|name| (*name, Semaphore::new(at_once))).collect();
+    let mut on_host: BTreeMap<String, usize> = BTreeMap::new();
     let began = Instant::now();
     let by_hand = join_all(reached.iter().map(|(pod, reached)| {
         let (host, lines) = (lab.host_of(reached.record.host_id.unwrap()), &lines[pod]);
-        let (connection, turns) = (&connections[host.as_str()], &turns[host.as_str()]);
+        let place = on_host.entry(host.clone()).or_default();
+        *place += 1;
+        let way = &ways[&(host, *place % ORCHESTRATORS)];
         async move {
-            let _turn = turns.acquire().await.unwrap();
+            let _turn = way.turns.acquire().await.unwrap();
             for line in lines {
-                connection.run(line).await;
+                way.connection.run(line).await;
             }
             began.elapsed().as_secs_f64()
         }
@@ -109,8 +112,8 @@ fn report(rounds: Vec<Round>, at_once: usize) -> Report {
         &format!(
             "{PODS} requests at once, {HOSTS} hosts, {ORCHESTRATORS} orchestrators, all on the same machine; {} rounds. The reference gives \
              the very commands that are on record for those pods by hand: on the same hosts, pods side by side and the commands of each \
-             one after the other, over one OpenSSH connection a host that is open already, at most {at_once} pods at once a host, as the \
-             orchestrators may. Each round the pods are made by requests, deleted, and made by hand. Times from the beginning to the \
+             one after the other, over as many OpenSSH connections a host as there are orchestrators, open already, with at most {at_once} \
+             pods at once on each, as the orchestrators may. Each round the pods are made by requests, deleted, and made by hand. Times from the beginning to the \
              half of the pods running, to 95 % and to all; medians of the rounds.",
             rounds.len()
         ),
