@@ -28,7 +28,11 @@ pub async fn make(context: &mut StepContext) -> Result<(), StepError> {
     if !says(&finished, &["is already in use by container"]) {
         return Err(failure(context, "create the container", &finished));
     }
-    let format = format!("{{{{index .Config.Labels \"{MADE_FROM}\"}}}}");
+    // Somebody may have taken it off its network.
+    let format = format!(
+        "{{{{index .Config.Labels \"{MADE_FROM}\"}}}}{{{{if not (index .NetworkSettings.Networks \"{}\")}}}} alone{{{{end}}}}",
+        network_name(context.pod())
+    );
     let look = docker("Look at the container", ["container", "inspect", "--format", &format, &name]);
     let found = must(context, "look at the container", look).await?;
     if found.stdout.text().trim() == digest {
