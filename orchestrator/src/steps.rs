@@ -26,7 +26,9 @@ pub async fn run(step: Step, context: &mut StepContext) -> Result<Effect, StepEr
         Step::Place => return place::place(context).await,
         Step::Release => return place::release(context).await,
         Step::Inspect => return run::inspect(context).await,
-        Step::RemoveContainer | Step::RemoveNetwork | Step::RemoveVolume if context.record().host_id.is_none() => {}
+        // What is on no host is neither running nor there.
+        Step::Stop | Step::RemoveContainer | Step::RemoveNetwork | Step::RemoveVolume
+            if context.record().host_id.is_none() => {}
         Step::Image => image::bring(context).await?,
         Step::Network => network::make(context).await?,
         Step::Volume => volume::make(context).await?,
