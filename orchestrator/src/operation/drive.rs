@@ -29,7 +29,7 @@ use crate::{
     steps, tell,
 };
 
-/// What was done is undone within this; what is not then is left to a reconciler.
+/// What was done is undone within this, at the most; what is not then is left to a reconciler.
 const UNDO_WITHIN: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often a lease is renewed while it is good.
@@ -205,7 +205,7 @@ async fn carry_out(
         };
         let undoing = is_undoing(&operation);
         let (token, ends_at) = if undoing {
-            let until = *undo_ends_at.get_or_insert_with(|| Instant::now() + UNDO_WITHIN);
+            let until = *undo_ends_at.get_or_insert_with(|| Instant::now() + undo_within(context.engine()));
             // Undoing is not cancelled.
             (CancellationToken::new(), until)
         } else {
@@ -236,6 +236,11 @@ async fn carry_out(
         }
     }
     Ok(())
+}
+
+/// Undoing takes no longer than doing might have.
+fn undo_within(engine: &Engine) -> Duration {
+    UNDO_WITHIN.min(Duration::from_millis(engine.settings.create_deadline_ms))
 }
 
 /// A step, tried until it succeeds, cannot succeed any more, or may take no longer.
