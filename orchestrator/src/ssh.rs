@@ -33,7 +33,7 @@ pub use error::{ConnectError, SshError};
 pub use execute::Finished;
 pub use quote::quote;
 pub use record::ExecSink;
-pub use wrapper::fence_file;
+pub use wrapper::{FENCES, fence_file};
 
 /// How hosts are connected to; see `default.toml`.
 #[derive(Debug, Clone)]

@@ -79,6 +79,9 @@ impl Reconciler for Orphans {
                     }
                 }
             }
+            if lists_volumes && let Err(why) = remove::fences(context, &host).await {
+                report.find_host(host.host_id, format!("fences of pods that are gone cannot be removed: {why}"));
+            }
             self.settle(context, &host, strays, &mut report).await?;
         }
         Ok(report)

@@ -21,7 +21,7 @@ use pinacle_bus::contract::PodId;
 use super::{Fence, SshError, quote};
 
 /// Where fences are; a folder that only root can change.
-const FOLDER: &str = "/var/lib/pinacle/fence";
+pub const FENCES: &str = "/var/lib/pinacle/fence";
 const PREFIX: &str = "pinacle: ";
 const GROUP: &str = "pinacle-group ";
 const FENCED: i32 = 97;
@@ -72,7 +72,7 @@ pub fn kill(group: u32) -> String {
 
 /// Where a host keeps a pod's fence: to be removed once nobody remembers the pod.
 pub fn fence_file(pod: PodId) -> String {
-    format!("{FOLDER}/{pod}")
+    format!("{FENCES}/{pod}")
 }
 
 /// Whether the fence, rather than the command, ended it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pinacle_bus::contract::{
-    OperationId, RequestId, Timestamp,
+    OperationId, PodId, RequestId, Timestamp,
     host::HostRecord,
     request::{Operation, OperationStep, Progress},
 };
@@ -14,7 +14,7 @@ use crate::{
         ReconcileError,
         context::{Context, PINACLE},
     },
-    ssh::{Command, ExecSink, Finished},
+    ssh::{Command, ExecSink, FENCES, Finished, fence_file},
     tell,
 };
 
@@ -24,6 +24,8 @@ const REMOVE_WITHIN: Duration = Duration::from_secs(5);
 const MOST_AT_ONCE: usize = 2;
 const LONGEST: Duration = Duration::from_secs(15);
 const VERB: &str = "remove-orphans";
+/// Fences that one run removes.
+const MOST_FENCES: usize = 100;
 
 /// The volumes of pods on a host.
 ///
@@ -32,22 +34,45 @@ const VERB: &str = "remove-orphans";
 pub async fn volumes(context: &Context, host: &HostRecord) -> Result<Vec<Stray>, String> {
     let command = Command::new("docker")
         .args(["volume", "ls", "--filter", "label=pinacle.pod"])
-        .args(["--format", r#"{{.Name}} {{.Label "pinacle.pod"}}"#])
-        .deadline(LIST_WITHIN);
-    let endpoint = context.endpoint(host).ok_or("it does not say where it takes SSH")?;
-    let connection = context.connections.host(host.host_id, &endpoint);
-    // It changes nothing and comes often: it is on no record.
-    let listed = connection.run_unrecorded(&command, &context.shutdown).await.map_err(|error| error.to_string())?;
-    if !listed.is_success() {
-        return Err(said(&listed));
-    }
-    let text = listed.stdout.text().into_owned();
+        .args(["--format", r#"{{.Name}} {{.Label "pinacle.pod"}}"#]);
+    let text = unrecorded(context, host, command).await?;
     let stray = |line: &str| {
         let (name, pod) = line.split_once(' ')?;
         let name = name.to_owned();
         Some(Stray { kind: Kind::Volume, handle: name.clone(), name, pod_id: Some(pod.trim().parse().ok()?) })
     };
     Ok(text.lines().filter_map(stray).collect())
+}
+
+/// Removes the fences of pods that nobody remembers any more: no command for one can still be on its way.
+///
+/// # Errors
+/// Why that was not possible, for people.
+pub async fn fences(context: &Context, host: &HostRecord) -> Result<(), String> {
+    let listed = unrecorded(context, host, Command::shell("ls \"$1\" 2>/dev/null || true").arg(FENCES)).await?;
+    let mut forgotten = Vec::new();
+    let unknown =
+        listed.lines().filter_map(|name| name.parse::<PodId>().ok()).filter(|pod| context.view.pod(*pod).is_none());
+    for pod in unknown.take(MOST_FENCES) {
+        // The view may lag behind a creation.
+        let record = context.pods.get(&pod.to_string()).await.map_err(|error| error.to_string())?;
+        if record.is_none() {
+            forgotten.push(fence_file(pod));
+        }
+    }
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    unrecorded(context, host, Command::new("rm").arg("-f").args(forgotten)).await.map(drop)
+}
+
+/// Runs a command that comes often and says nothing of a pod: it is on no record. Returns what it printed.
+async fn unrecorded(context: &Context, host: &HostRecord, command: Command) -> Result<String, String> {
+    let endpoint = context.endpoint(host).ok_or("it does not say where it takes SSH")?;
+    let connection = context.connections.host(host.host_id, &endpoint);
+    let command = command.deadline(LIST_WITHIN);
+    let finished = connection.run_unrecorded(&command, &context.shutdown).await.map_err(|error| error.to_string())?;
+    if finished.is_success() { Ok(finished.stdout.text().into_owned()) } else { Err(said(&finished)) }
 }
 
 /// Removes them, containers first; returns those that are gone.
