@@ -338,6 +338,11 @@ impl Lab {
         &mut self.nats
     }
 
+    /// Where services find the bus.
+    pub fn bus_address(&self) -> SocketAddr {
+        self.nats.address()
+    }
+
     /// The orchestrators that were asked for.
     pub fn orchestrators(&mut self) -> &mut [Process] {
         &mut self.orchestrators

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -296,18 +297,24 @@ impl Host {
         ip(&["link", "set", &self.link, "up"]);
     }
 
-    /// All that is sent to it takes so much longer.
+    /// Every command of Docker's there takes so much longer, as on a machine that is overloaded.
     pub fn slow_down(&self, delay: Duration) {
-        let delay = format!("{}ms", delay.as_millis());
-        run(Command::new(machine::tool("tc"))
-            .args(["qdisc", "replace", "dev", &self.link, "root", "netem", "delay", &delay]));
+        let docker = machine::tool("docker");
+        let script = format!("#!/bin/sh\nsleep {}\nexec {} \"$@\"\n", delay.as_secs_f64(), docker.display());
+        let (new, program) = (self.folder.join("docker.new"), self.slow_docker());
+        fs::write(&new, script).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(new, program).unwrap();
     }
 
     /// As fast as it was.
     pub fn full_speed(&self) {
-        let removed = Command::new(machine::tool("tc")).args(["qdisc", "del", "dev", &self.link, "root"]).output();
-        // It was not slowed down.
-        drop(removed);
+        let _ = fs::remove_file(self.slow_docker());
+    }
+
+    /// Found before the real one by whoever logs in.
+    fn slow_docker(&self) -> PathBuf {
+        self.folder.join("sbin/docker")
     }
 
     /// Stops all that runs on it, as a machine that hangs.
@@ -380,10 +387,8 @@ impl Host {
 
     /// The SSH server and those of its processes that serve connections.
     fn ssh_processes(&self) -> Vec<Pid> {
-        let is_sshd = |pid: &u32| {
-            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.contains("sshd") && !line.contains("nsenter")
-        };
+        let is_sshd =
+            |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.ends_with("sshd"));
         let all = self.inside().processes().into_iter();
         all.filter(is_sshd).map(|pid| Pid::from_raw(pid.cast_signed())).collect()
     }

@@ -1,6 +1,7 @@
 //! The inside of a host: its namespaces, and how to run something there.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -18,7 +19,11 @@ set -e
 mount --bind "$1/run" /run
 mkdir -p /run/sshd /run/lock
 mount --bind "$1/pinacle" /var/lib/pinacle
+mount --bind "$1/sbin" /usr/local/sbin
 if [ -n "$3" ]; then mount -t tmpfs -o "size=$3" docker "$1/docker"; fi
+# Each start is another boot.
+cat /proc/sys/kernel/random/uuid >"$1/boot_id"
+mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id
 hostname "$2"
 ip link set lo up
 sysctl -q -w net.ipv4.ip_forward=1
@@ -61,7 +66,7 @@ impl Inside {
     /// Makes them. Nothing runs in them yet but the first process.
     pub fn begin(sandbox: &Sandbox, folder: &Path, name: &str, disk_bytes: Option<u64>) -> Process {
         fs::create_dir_all("/var/lib/pinacle").unwrap();
-        for inner in ["run", "pinacle", "docker", "ssh", "agent"] {
+        for inner in ["run", "pinacle", "sbin", "docker", "ssh", "agent"] {
             fs::create_dir_all(folder.join(inner)).unwrap();
         }
         Self::unshare(sandbox, folder, name, INIT)
@@ -129,14 +134,28 @@ impl Inside {
         self.init.kill9().await;
     }
 
-    /// All processes inside, by their numbers on this machine.
+    /// All processes inside, those of containers too, by their numbers on this machine.
     pub fn processes(&self) -> Vec<u32> {
         let own = fs::read_link(format!("/proc/{}/ns/pid", self.pid)).ok();
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-        all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-            .filter(|pid| own.is_some() && fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == own)
-            .collect()
+        let parents: BTreeMap<u32, u32> = all
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|pid| Some((pid, parent_of(pid)?)))
+            .collect();
+        let is_here = |pid: u32| own.is_some() && fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == own;
+        // Containers have namespaces of their own within.
+        let is_within = |pid: u32| {
+            let mut line = std::iter::successors(Some(pid), |pid| parents.get(pid).copied());
+            line.any(is_here)
+        };
+        parents.keys().copied().filter(|pid| is_within(*pid)).collect()
     }
+}
+
+/// The number of a process's parent.
+fn parent_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// A program's path; our own are given whole.

@@ -1,10 +1,13 @@
 //! Pods on real hosts: see `pinacle_tests::lab`.
 
+mod away;
 mod bare;
+mod cancels;
 mod command;
 mod crashes;
 mod faults;
 mod frozen;
+mod hands;
 mod image;
 mod isolation;
 mod lifecycle;

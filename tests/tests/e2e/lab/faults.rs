@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use pinacle_bus::contract::{
-    HostId, OperationId, PodId, RequestId, Subject, Timestamp,
+    PodId, RequestId, Subject, Timestamp,
     event::{Event, HOST_KEY_CHANGED, HostKeyChange},
+    host::HostState,
     pod::{CreatePod, PodPhase},
     request::{Progress, Request},
     subject::EventKind,
@@ -24,18 +25,6 @@ async fn stage(settings: &[(&str, &str)]) -> Stage {
     Stage::on(lab.start().await).await
 }
 
-/// Waits until the operation is at this step.
-async fn at(stage: &Stage, operation: OperationId, step: &str) {
-    eventually(LONG, &format!("the operation to be at {step}"), async || {
-        let told = stage.operation(operation).await;
-        let running = |told: &pinacle_bus::contract::request::Operation| {
-            told.steps.iter().any(|known| known.label == step && known.progress == Progress::Running)
-        };
-        if told.as_ref().is_some_and(running) { Ok(()) } else { Err(told) }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_host_that_is_cut_off_in_a_creation_ends_it_in_time_and_nothing_remains_when_it_is_back() {
     let stage = stage(&[("orchestrator.create_deadline_ms", "20000"), ("orchestrator.reconcile_ms", "1000")]).await;
@@ -43,7 +32,7 @@ async fn a_host_that_is_cut_off_in_a_creation_ends_it_in_time_and_nothing_remain
     // Every command waits: what is under way when the host is cut off is certain to be unfinished.
     host.slow_down(Duration::from_millis(300));
     let (id, operation) = stage.create(&pod("cut-off")).await;
-    at(&stage, operation, "network").await;
+    stage.is_at(operation, "network").await;
     host.cut_off();
     let ended = stage.ends(operation).await;
     assert_eq!(ended.progress, Progress::Failed, "{ended:#?}");
@@ -67,9 +56,13 @@ async fn a_host_that_is_cut_off_for_a_moment_only_delays_a_creation() {
     let host = &stage.lab.hosts()[0];
     host.slow_down(Duration::from_millis(200));
     let (id, operation) = stage.create(&pod("delayed")).await;
-    at(&stage, operation, "network").await;
+    stage.is_at(operation, "network").await;
     host.cut_off();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    eventually(LONG, "that to be noticed", async || {
+        let record = stage.lab.host_record(host.name()).await;
+        if record.state == HostState::Degraded { Ok(()) } else { Err(record.state) }
+    })
+    .await;
     host.reconnect();
     host.full_speed();
     stage.succeeds(operation).await;
@@ -78,14 +71,20 @@ async fn a_host_that_is_cut_off_for_a_moment_only_delays_a_creation() {
 
 #[tokio::test]
 async fn a_command_that_never_returns_ends_at_its_deadline_and_its_processes_with_it() {
-    let stage = stage(&[("orchestrator.create_deadline_ms", "15000")]).await;
+    let stage = stage(&[("orchestrator.create_deadline_ms", "8000")]).await;
     let host = &stage.lab.hosts()[0];
     // A daemon that takes commands and never answers.
     host.freeze_dockerd();
     let (id, operation) = stage.create(&pod("hangs")).await;
+    eventually(LONG, "the command's end to be told", async || match stage.operation(operation).await {
+        Some(told) if told.steps.iter().any(|step| step.progress == Progress::Failed) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    host.thaw_dockerd();
     let ended = stage.ends(operation).await;
     assert_eq!(ended.progress, Progress::Failed, "{ended:#?}");
-    host.thaw_dockerd();
+    stage.is_gone(id).await;
     eventually(LONG, "no command of ours to be left on the host", async || {
         let left = host
             .shell("ps -eo args | grep '[d]ocker create\\|[d]ocker network\\|[d]ocker pull\\|[d]ocker image' || true");
@@ -102,12 +101,12 @@ async fn dockerd_and_sshd_that_restart_in_a_creation_do_not_stop_it() {
     let mut stage = stage(&[]).await;
     stage.lab.hosts()[0].slow_down(Duration::from_millis(100));
     let (first, operation) = stage.create(&pod("sshd-restarts")).await;
-    at(&stage, operation, "network").await;
+    stage.is_at(operation, "network").await;
     stage.lab.hosts_mut()[0].restart_sshd().await;
     stage.succeeds(operation).await;
     stage.is_whole(first, "running").await;
     let (second, operation) = stage.create(&pod("dockerd-restarts")).await;
-    at(&stage, operation, "network").await;
+    stage.is_at(operation, "network").await;
     stage.lab.hosts_mut()[0].restart_dockerd().await;
     stage.succeeds(operation).await;
     stage.is_whole(second, "running").await;
@@ -130,24 +129,8 @@ async fn a_changed_host_key_is_refused_told_and_trusted_only_by_a_person() {
     assert!(!change.pinned_fingerprints.contains(&change.offered_fingerprint), "{change:?}");
 
     stage.lab.hosts_mut()[0].announce_keys().await;
-    trust(&stage, host_id).await;
+    stage.done_to_host(host_id, "trust-keys").await;
     stage.running("known-again").await;
-}
-
-async fn trust(stage: &Stage, host: HostId) {
-    let request = Request {
-        request_id: RequestId::new(),
-        operation_id: OperationId::new(),
-        kind: "host".into(),
-        target_id: host.to_string(),
-        verb: "trust-keys".into(),
-        requested_by: "admin".into(),
-        requested_at: Timestamp::now(),
-        deadline_at: None,
-        parameters: json!({}),
-    };
-    stage.publish(&request).await;
-    stage.succeeds(request.operation_id).await;
 }
 
 #[tokio::test]
@@ -218,35 +201,60 @@ async fn a_request_told_twice_is_done_once_and_one_for_no_pod_is_refused() {
 #[tokio::test]
 async fn a_creation_and_a_deletion_that_race_leave_nothing() {
     let stage = stage(&[]).await;
-    for number in 0..5_u64 {
-        let (id, _) = stage.create(&pod(&format!("races-{number}"))).await;
-        tokio::time::sleep(Duration::from_millis(150 * number)).await;
+    // A moment before the creation is taken up, and in each of its steps.
+    let moments = std::iter::once(None).chain(Verb::Create.steps().into_iter().skip(1).map(Some));
+    for moment in moments {
+        let host = &stage.lab.hosts()[0];
+        host.slow_down(Duration::from_secs(1));
+        let (id, creation) = stage.create(&pod("races")).await;
+        if let Some(step) = moment {
+            stage.is_at(creation, step.label()).await;
+        }
         let deletion = stage.ask(id, "delete", json!({})).await;
+        host.full_speed();
         stage.succeeds(deletion).await;
         stage.settles(id, PodPhase::Deleted).await;
+        assert_eq!(stage.ends(creation).await.progress, Progress::Cancelled);
         stage.is_gone(id).await;
     }
 }
 
 #[tokio::test]
-async fn a_creation_can_be_cancelled_at_each_step_and_leaves_nothing() {
+async fn a_full_disk_is_said_to_be_full_and_leaves_nothing() {
+    let lab = Lab::builder().hosts(1).orchestrators(1).disk(128 * 1024 * 1024).start().await;
+    let stage = Stage::on(lab).await;
+    let host = &stage.lab.hosts()[0];
+    host.fill_disk();
+    let (id, operation) = stage.create(&pod("too-much")).await;
+    let ended = stage.ends(operation).await;
+    assert_eq!(ended.progress, Progress::Failed, "{ended:#?}");
+    let cause = ended.cause.unwrap();
+    assert!(cause.contains("disk") && cause.contains("full") && cause.contains(host.name()), "{cause}");
+    stage.settles(id, PodPhase::Failed).await;
+    host.free_disk();
+    eventually(LONG, "nothing to be left", async || match stage.record(id).await {
+        record if record.host_id.is_none() && !record.residue => Ok(()),
+        record => Err(record),
+    })
+    .await;
+    stage.is_gone(id).await;
+    let next = stage.running("enough").await;
+    stage.is_whole(next, "running").await;
+}
+
+#[tokio::test]
+async fn an_image_that_nobody_has_is_named_and_nothing_is_left() {
     let stage = stage(&[]).await;
-    // Slow enough to be caught at each step.
-    stage.lab.hosts()[0].slow_down(Duration::from_millis(150));
-    for step in Verb::Create.steps().into_iter().map(|step| step.label()) {
-        let (id, operation) = if step == "place" {
-            let nowhere = CreatePod { host_labels: [("zone".into(), "moon".into())].into(), ..pod("cancel-place") };
-            stage.create(&nowhere).await
-        } else {
-            stage.create(&pod(&format!("cancel-{step}"))).await
-        };
-        at(&stage, operation, step).await;
-        stage.cancel(id, operation).await;
-        let ended = stage.ends(operation).await;
-        assert_eq!(ended.progress, Progress::Cancelled, "{step}: {ended:#?}");
-        assert!(ended.cause.as_ref().unwrap().contains("somebody"), "{ended:#?}");
-        stage.is_gone(id).await;
-    }
+    // A registry that is not there, either.
+    let image = "127.0.0.1:9/nobody/has-it:1";
+    let (id, operation) = stage.create(&CreatePod { image: Some(image.into()), ..pod("unknown") }).await;
+    let ended = stage.ends(operation).await;
+    assert_eq!(ended.progress, Progress::Failed, "{ended:#?}");
+    let cause = ended.cause.unwrap();
+    assert!(cause.contains(image) && cause.contains("could not pull"), "{cause}");
+    let record = stage.rests(id).await;
+    assert_eq!((record.phase, record.host_id), (PodPhase::Failed, None), "{record:#?}");
+    stage.is_gone(id).await;
 }
 
 #[tokio::test]
@@ -254,7 +262,7 @@ async fn a_restart_of_the_bus_in_a_creation_neither_stops_nor_doubles_it() {
     let mut stage = stage(&[]).await;
     stage.lab.hosts()[0].slow_down(Duration::from_millis(100));
     let (id, operation) = stage.create(&pod("bus-restarts")).await;
-    at(&stage, operation, "network").await;
+    stage.is_at(operation, "network").await;
     stage.lab.restart_nats().await;
     stage.lab.hosts()[0].full_speed();
     stage.succeeds(operation).await;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pinacle_bus::{
-    client::{Bucket, Bus, Start, Stored},
+    client::{Bucket, Bus, Change, Start, Stored},
     contract::{
         HostId, OperationId, PodId, RequestId, Subject, Timestamp,
         event::Event,
@@ -16,11 +16,13 @@ use pinacle_bus::{
         topology::{LEDGER, PODS, StreamName},
     },
 };
+use pinacle_orchestrator::{operation::plan::Verb, record::is_idle};
 use pinacle_tests::{
     eventually,
     lab::{Host, Lab},
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 /// Longer than anything takes on a busy machine.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -68,13 +70,17 @@ impl Stage {
         Self { lab, bus, pods, ledgers }
     }
 
-    /// A request, published.
+    /// A request about a pod, published.
     pub async fn ask(&self, pod: PodId, verb: &str, parameters: Value) -> OperationId {
+        self.ask_of("pod", pod.to_string(), verb, parameters).await
+    }
+
+    async fn ask_of(&self, kind: &str, target_id: String, verb: &str, parameters: Value) -> OperationId {
         let request = Request {
             request_id: RequestId::new(),
             operation_id: OperationId::new(),
-            kind: "pod".into(),
-            target_id: pod.to_string(),
+            kind: kind.into(),
+            target_id,
             verb: verb.into(),
             requested_by: "somebody".into(),
             requested_at: Timestamp::now(),
@@ -121,8 +127,29 @@ impl Stage {
         self.succeeds(operation).await
     }
 
-    pub async fn cancel(&self, pod: PodId, operation: OperationId) {
-        self.ask(pod, "cancel", json!({ "operation_id": operation })).await;
+    /// Asks for an operation to be cancelled; that is one, too.
+    pub async fn cancel(&self, pod: PodId, operation: OperationId) -> OperationId {
+        self.ask(pod, "cancel", json!({ "operation_id": operation })).await
+    }
+
+    /// Changes a host's terms.
+    pub async fn done_to_host(&self, host: HostId, verb: &str) {
+        let operation = self.ask_of("host", host.to_string(), verb, json!({})).await;
+        self.succeeds(operation).await;
+    }
+
+    /// Brings a pod to where an operation of this verb begins.
+    pub async fn prepare(&self, pod: PodId, verb: Verb) {
+        let ask = match (verb, self.record(pod).await.phase) {
+            (Verb::Start, PodPhase::Running) => "stop",
+            (Verb::Resume, PodPhase::Running) => "pause",
+            (Verb::Start | Verb::Resume, PodPhase::Stopped | PodPhase::Paused) => return,
+            (_, PodPhase::Stopped) => "start",
+            (_, PodPhase::Paused) => "resume",
+            _ => return,
+        };
+        self.done(pod, ask).await;
+        self.rests(pod).await;
     }
 
     /// The operation as it was last told.
@@ -157,26 +184,69 @@ impl Stage {
     /// Waits until the pod is in this phase and nothing is under way.
     pub async fn settles(&self, pod: PodId, phase: PodPhase) -> PodRecord {
         eventually(LONG, &format!("{pod} to be {}", phase.as_str()), async || match self.find(pod).await {
-            Some(record) if record.phase == phase && record.operation.is_none() && record.queue.is_empty() => {
-                Ok(record)
-            }
+            Some(record) if record.phase == phase && is_idle(&record) => Ok(record),
             other => Err(other),
         })
         .await
     }
 
-    /// An image on every host whose containers end at once, with exit code 3 and a last word.
-    pub fn image_that_ends(&self) -> String {
-        let image = "pinacle-test/ends:1";
-        for host in self.lab.hosts() {
-            if host.docker(&["images", "--quiet", image]).is_empty() {
-                let container = host.docker(&["create", self.lab.image()]);
-                let command = r#"CMD ["/bin/sh", "-c", "echo a last word; exit 3"]"#;
-                host.docker(&["commit", "--change", command, &container, image]);
-                host.docker(&["rm", &container]);
+    /// Waits until nothing is under way for the pod.
+    pub async fn rests(&self, pod: PodId) -> PodRecord {
+        eventually(LONG, &format!("{pod} to be at rest"), async || match self.find(pod).await {
+            Some(record) if is_idle(&record) => Ok(record),
+            other => Err(other),
+        })
+        .await
+    }
+
+    /// Waits until the operation is at this step.
+    pub async fn is_at(&self, operation: OperationId, step: &str) {
+        eventually(LONG, &format!("the operation to be at {step}"), async || {
+            let told = self.operation(operation).await;
+            let is_there = |told: &Operation| {
+                told.steps.iter().any(|known| known.label == step && known.progress == Progress::Running)
+            };
+            if told.as_ref().is_some_and(is_there) { Ok(()) } else { Err(told) }
+        })
+        .await;
+    }
+
+    /// Changes a pod's record as a copy of the orchestrator does; returns it as written.
+    pub async fn change(&self, pod: PodId, change: impl FnOnce(&mut PodRecord)) -> PodRecord {
+        let key = pod.to_string();
+        let mut entry = self.pods.get(&key).await.unwrap().expect("the pod has a record");
+        change(&mut entry.record);
+        self.pods.update(&key, &entry.record, entry.revision).await.unwrap();
+        entry.record
+    }
+
+    /// The pod's records as they are written from now on, up to one that is as wanted.
+    pub async fn written(&self, pod: PodId, is_wanted: impl Fn(&PodRecord) -> bool) -> Vec<PodRecord> {
+        let (mut watch, mut all) = (self.pods.watch(), Vec::new());
+        let reading = async {
+            while !all.last().is_some_and(&is_wanted) {
+                if let Change::Put { entry, .. } = watch.next().await.unwrap()
+                    && entry.record.pod_id == pod
+                {
+                    all.push(entry.record);
+                }
             }
+        };
+        let is_in_time = timeout(LONG, reading).await.is_ok();
+        assert!(is_in_time, "no record of {pod} is as wanted: {all:#?}");
+        all
+    }
+
+    /// An image on every host whose containers run this script.
+    pub fn image_that(&self, name: &str, script: &str) -> String {
+        let image = format!("pinacle-test/{name}:1");
+        for host in self.lab.hosts() {
+            let container = host.docker(&["create", self.lab.image()]);
+            let command = format!("CMD {}", json!(["/bin/sh", "-c", script]));
+            host.docker(&["commit", "--change", &command, &container, &image]);
+            host.docker(&["rm", &container]);
         }
-        image.into()
+        image
     }
 
     /// What there is of a pod, wherever it is.
@@ -220,6 +290,18 @@ impl Stage {
         assert_eq!((record.external_port, record.subnet), (Some(reserved.external_port), Some(reserved.subnet)));
     }
 
+    /// Exactly one of everything, in the state that its record says.
+    pub async fn is_as_recorded(&self, pod: PodId) {
+        let phase = self.record(pod).await.phase;
+        let state = match phase {
+            PodPhase::Running => "running",
+            PodPhase::Paused => "paused",
+            PodPhase::Stopped => "exited",
+            other => panic!("{pod} is {}", other.as_str()),
+        };
+        self.is_whole(pod, state).await;
+    }
+
     /// Nothing of it anywhere.
     pub async fn is_gone(&self, pod: PodId) {
         assert_eq!(self.holdings(pod).await, Holdings::default());
@@ -227,11 +309,13 @@ impl Stage {
 
     /// The commands of a pod's operations, as they were last told, in order.
     pub async fn commands(&self, pod: PodId) -> Vec<ExecRecord> {
-        let filter = format!("pinacle.v1.exec.{pod}.*");
-        let stored = read_all(&self.bus, StreamName::Exec, filter).await;
+        let stored = read_all(&self.bus, StreamName::Exec).await;
         let mut records: Vec<ExecRecord> = Vec::new();
         for message in stored {
             let record: ExecRecord = message.decode().unwrap();
+            if record.pod_id != Some(pod) {
+                continue;
+            }
             match records
                 .iter_mut()
                 .find(|known| (known.operation_id, known.sequence) == (record.operation_id, record.sequence))
@@ -244,12 +328,13 @@ impl Stage {
     }
 }
 
-/// All that a stream holds for a filter.
-pub async fn read_all(bus: &Bus, stream: StreamName, filter: String) -> Vec<Stored> {
-    let mut reader = bus.read(stream, Start::Beginning, Some(filter));
-    let mut all = Vec::new();
-    while let Ok(stored) = tokio::time::timeout(Duration::from_secs(1), reader.next()).await {
-        all.push(stored.unwrap());
+/// All that a stream holds now.
+pub async fn read_all(bus: &Bus, stream: StreamName) -> Vec<Stored> {
+    let (first, last) = bus.stream_bounds(stream).await.unwrap();
+    let mut reader = bus.read(stream, Start::Beginning, None);
+    let mut all: Vec<Stored> = Vec::new();
+    while first <= last && all.last().is_none_or(|stored| stored.sequence < last) {
+        all.push(reader.next().await.unwrap());
     }
     all
 }
