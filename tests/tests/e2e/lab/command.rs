@@ -33,6 +33,8 @@ impl Up {
             .start()
             .await;
         let mut up = Self { tag: format!("{}-", process.pid()), process, processes: BTreeSet::new() };
+        // With a container, in the way that it tells people to log in.
+        up.ssh("alpha", &["docker", "run", "--detach", "--runtime", "runsc", IMAGE]);
         up.processes = descendants(up.process.pid());
         up
     }
@@ -145,8 +147,16 @@ async fn make_lab_tells_how_to_look_at_it_and_ends_in_order() {
     assert!(machine::is_root(), "the lab takes root: run the tests with sudo");
     let mut up = Up::start().await;
     let traces = up.traces();
-    for part in ["nats-server", "dockerd", "sshd", "postgres", "pinacle-gateway", "/sys/class/net/pl", "/sys/fs/cgroup"]
-    {
+    for part in [
+        "nats-server",
+        "dockerd",
+        "sshd",
+        "postgres",
+        "pinacle-gateway",
+        "runsc",
+        "/sys/class/net/pl",
+        "/sys/fs/cgroup",
+    ] {
         assert!(traces.iter().any(|trace| trace.contains(part)), "{part}: {traces:#?}");
     }
     let hosts: Value = serde_json::from_str(&up.pinacle(&["host", "ls", "--json"])).unwrap();
@@ -163,9 +173,6 @@ async fn make_lab_tells_how_to_look_at_it_and_ends_in_order() {
 async fn make_lab_down_clears_what_a_killed_lab_left() {
     assert!(machine::is_root(), "the lab takes root: run the tests with sudo");
     let mut up = Up::start().await;
-    up.ssh("alpha", &["docker", "run", "--detach", "--runtime", "runsc", IMAGE]);
-    // With its container.
-    up.processes = descendants(up.process.pid());
     assert!(up.traces().iter().any(|trace| trace.contains("runsc")), "{:#?}", up.traces());
     up.process.kill9().await;
     let output = Command::new(machine::service("lab")).arg("down").stdin(Stdio::null()).output().unwrap();

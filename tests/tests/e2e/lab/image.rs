@@ -27,13 +27,15 @@ depend() { need net; after localmount; }
 /// Tells what it was asked, and gives back what it is sent by WebSocket.
 const ECHO: &str = r#"
 use IO::Socket::INET;
+# Waits until there is something to read, as servers do.
+sub next_bytes { vec(my $set = "", fileno $_[0], 1) = 1; select $set, undef, undef, undef; sysread $_[0], my $bytes, 4096; $bytes }
 my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 5000, Listen => 5, ReuseAddr => 1) or die;
 while (my $client = $server->accept) {
     my $head = "";
-    while ($head !~ /\r\n\r\n$/ and sysread $client, my $byte, 1) { $head .= $byte; }
+    while ($head !~ /\r\n\r\n/) { $head .= next_bytes($client) // last; }
     if ($head =~ /^Upgrade: websocket/mi) {
         syswrite $client, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-        while (sysread $client, my $bytes, 4096) { syswrite $client, $bytes; }
+        while (my $bytes = next_bytes($client)) { syswrite $client, $bytes; }
     } else {
         syswrite $client, "HTTP/1.0 200 OK\r\n\r\n$head";
     }
