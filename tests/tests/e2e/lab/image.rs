@@ -71,9 +71,10 @@ async fn page(door: SocketAddr) -> String {
 
 /// What an operation told of itself while it ran.
 async fn told(stage: &Stage, operation: &Operation) -> Vec<Operation> {
-    let filter = format!("pinacle.v1.evt.op.{}.changed", operation.operation_id);
-    let events = read_all(&stage.bus, StreamName::Events, filter).await;
-    events.iter().map(|stored| serde_json::from_value(stored.decode::<Event>().unwrap().detail).unwrap()).collect()
+    let events = read_all(&stage.bus, StreamName::Events).await;
+    let events = events.iter().map(|stored| stored.decode::<Event>().unwrap());
+    let own = events.filter(|event| event.target_id == operation.operation_id.to_string());
+    own.map(|event| serde_json::from_value(event.detail).unwrap()).collect()
 }
 
 #[tokio::test]
