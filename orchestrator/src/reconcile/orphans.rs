@@ -3,7 +3,10 @@
 
 mod remove;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use pinacle_bus::contract::{
     HostId, PodId, Timestamp,
@@ -54,6 +57,8 @@ impl Kind {
 pub struct Orphans {
     /// When each was first seen. Another copy that goes on counts anew: it removes later, never earlier.
     found: BTreeMap<(HostId, Stray), Timestamp>,
+    /// What was removed, and an inventory from before may still list.
+    gone: BTreeSet<(HostId, Stray)>,
     runs: u64,
 }
 
@@ -66,7 +71,7 @@ impl Reconciler for Orphans {
         self.runs += 1;
         for host in context.view.hosts() {
             let Some(on_host) = context.view.on_host(host.host_id).filter(|_| is_there(&host)) else { continue };
-            let mut strays = strays(context, host.host_id, &on_host);
+            let mut strays = self.not_gone(host.host_id, strays(context, host.host_id, &on_host));
             report.examined += (on_host.containers.len() + on_host.networks.len()) as u64;
             let knows_some = self.found.keys().any(|(id, _)| *id == host.host_id);
             if lists_volumes || knows_some || !strays.is_empty() {
@@ -89,6 +94,13 @@ impl Reconciler for Orphans {
 }
 
 impl Orphans {
+    /// Without those that were removed since the inventory was taken.
+    fn not_gone(&mut self, host: HostId, mut strays: Vec<Stray>) -> Vec<Stray> {
+        self.gone.retain(|(id, stray)| *id != host || strays.contains(stray));
+        strays.retain(|stray| !self.gone.iter().any(|(id, gone)| (*id, gone) == (host, stray)));
+        strays
+    }
+
     fn known_volumes(&self, host: HostId) -> Vec<Stray> {
         let known = self.found.keys().filter(|(id, stray)| *id == host && stray.kind == Kind::Volume);
         known.map(|(_, stray)| stray.clone()).collect()
@@ -135,7 +147,12 @@ impl Orphans {
             report.repaired += 1;
             let gone = told(host.host_id, &stray, found_at, Some(Timestamp::now()));
             tell::orphan(&context.bus, &gone, &host.name).await?;
-            self.found.remove(&(host.host_id, stray));
+            let key = (host.host_id, stray);
+            self.found.remove(&key);
+            // Volumes are listed at the moment, and may be made anew under their name.
+            if key.1.kind != Kind::Volume {
+                self.gone.insert(key);
+            }
         }
         Ok(())
     }
@@ -214,6 +231,22 @@ mod tests {
         assert!(belongs_to_nobody(here, Some(&record)));
         record.residue = true;
         assert!(!belongs_to_nobody(here, Some(&record)));
+    }
+
+    #[test]
+    fn what_was_removed_is_not_found_again_in_an_inventory_from_before() {
+        let host = HostId::new();
+        let stray = |handle: &str| Stray {
+            kind: Kind::Container,
+            handle: handle.into(),
+            name: "one name".into(),
+            pod_id: Some(sample::pod().pod_id),
+        };
+        let (removed, other) = (stray("1"), stray("2"));
+        let mut orphans = Orphans { gone: [(host, removed.clone())].into(), ..Orphans::default() };
+        assert_eq!(orphans.not_gone(host, vec![removed.clone(), other]), [stray("2")]);
+        assert_eq!(orphans.not_gone(host, vec![stray("2")]), [stray("2")]);
+        assert!(orphans.gone.is_empty());
     }
 
     #[test]
