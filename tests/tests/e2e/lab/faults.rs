@@ -27,7 +27,7 @@ async fn stage(settings: &[(&str, &str)]) -> Stage {
 
 #[tokio::test]
 async fn a_host_that_is_cut_off_in_a_creation_ends_it_in_time_and_nothing_remains_when_it_is_back() {
-    let stage = stage(&[("orchestrator.create_deadline_ms", "20000"), ("orchestrator.reconcile_ms", "1000")]).await;
+    let stage = stage(&[("orchestrator.create_deadline_ms", "8000"), ("orchestrator.reconcile_ms", "1000")]).await;
     let host = &stage.lab.hosts()[0];
     // Every command waits: what is under way when the host is cut off is certain to be unfinished.
     host.slow_down(Duration::from_millis(300));
