@@ -32,7 +32,7 @@ sub next_bytes { vec(my $set = "", fileno $_[0], 1) = 1; select $set, undef, und
 my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 5000, Listen => 5, ReuseAddr => 1) or die;
 while (my $client = $server->accept) {
     my $head = "";
-    while ($head !~ /\r\n\r\n/) { $head .= next_bytes($client) // last; }
+    while ($head !~ /\r\n\r\n/) { $head .= next_bytes($client) || last; }
     if ($head =~ /^Upgrade: websocket/mi) {
         syswrite $client, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
         while (my $bytes = next_bytes($client)) { syswrite $client, $bytes; }
