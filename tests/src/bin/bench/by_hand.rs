@@ -1,7 +1,11 @@
 //! What somebody does by hand: the same commands through OpenSSH, over one connection that is open already
 //! (`ControlMaster`).
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use pinacle_bus::contract::{exec::ExecRecord, host::HostRecord, pod::PodRecord};
 use pinacle_tests::{
@@ -11,6 +15,8 @@ use pinacle_tests::{
 };
 use tokio::process::Command;
 
+/// The step whose command may have to be given several times.
+const ANSWER: &str = "answer";
 const OPENS_WITHIN: Duration = Duration::from_secs(30);
 
 /// An open connection to a host of the lab.
@@ -59,35 +65,51 @@ impl Connection {
 
     /// Runs a line of shell on the host; it must succeed.
     pub async fn run(&self, line: &str) {
-        let output = self.client().arg(&self.destination).arg(line).output().await.unwrap();
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let told = self.ends(line).await;
+        assert!(told.status.success(), "{line}: {}", String::from_utf8_lossy(&told.stderr));
+    }
+
+    /// Gives a line of a creation.
+    pub async fn give(&self, line: &Line) {
+        // Whoever asks whether a pod answers asks until it does.
+        while line.step == ANSWER && !self.ends(&line.text).await.status.success() {}
+        if line.step != ANSWER {
+            self.run(&line.text).await;
+        }
+    }
+
+    async fn ends(&self, line: &str) -> Output {
+        self.client().arg(&self.destination).arg(line).output().await.unwrap()
     }
 }
 
-/// The lines that made a pod, to be given by hand once it is gone: those that succeeded, in order. Under another label,
-/// so that the installation takes nothing of it for its own.
-pub fn lines(commands: &[ExecRecord]) -> Vec<String> {
+/// One of the commands that made a pod, to be given by hand once it is gone.
+pub struct Line {
+    pub step: String,
+    text: String,
+}
+
+/// All of them that succeeded, in order. Under another label, so that the installation takes nothing of it for its own.
+pub fn lines(commands: &[ExecRecord]) -> Vec<Line> {
     let succeeded = commands.iter().filter(|command| command.exit_code == Some(0));
-    succeeded.map(relabelled).collect()
+    let line = |command: &ExecRecord| {
+        let text = command.command.replace("pinacle.pod=", "bench.pod=");
+        Line { step: command.step.clone(), text }
+    };
+    succeeded.map(line).collect()
 }
 
 /// What of it Docker alone must do for a container that runs: no look for the image, no packet filter, no question
 /// to the pod.
-pub fn bare_lines(commands: &[ExecRecord], record: &PodRecord) -> Vec<String> {
+pub fn bare_lines(commands: &[ExecRecord], record: &PodRecord) -> Vec<Line> {
     let (pod, subnet) = (record.pod_id, record.subnet.unwrap());
-    let network = format!(
+    let text = format!(
         "docker network create --driver bridge --subnet 10.249.{subnet}.0/24 --gateway 10.249.{subnet}.1 \
          --opt com.docker.network.bridge.name=pinacle{subnet} pinacle-net-{pod}"
     );
-    let of_steps = ["volume", "container", "start"].map(|step| {
-        let command = commands.iter().find(|command| command.step == step && command.exit_code == Some(0)).unwrap();
-        relabelled(command)
-    });
-    [&[network][..], &of_steps].concat()
-}
-
-fn relabelled(command: &ExecRecord) -> String {
-    command.command.replace("pinacle.pod=", "bench.pod=")
+    let mut bare = vec![Line { step: "network".into(), text }];
+    bare.extend(lines(commands).into_iter().filter(|line| ["volume", "container", "start"].contains(&&*line.step)));
+    bare
 }
 
 /// Removes what the lines of a pod have made.

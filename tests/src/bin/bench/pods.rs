@@ -40,19 +40,19 @@ impl Pods {
         Self { bus, watch, creations: BTreeMap::new() }
     }
 
-    /// Asks for small pods of these names, all at once.
-    pub async fn create(&mut self, names: &[String]) -> Vec<PodId> {
-        let asked = join_all(names.iter().map(|name| self.ask_for(name))).await;
+    /// Asks for small pods of these names, all at once; of the lab's own image unless told another.
+    pub async fn create(&mut self, names: &[String], image: Option<&str>) -> Vec<PodId> {
+        let asked = join_all(names.iter().map(|name| self.ask_for(name, image))).await;
         self.creations.extend(asked.iter().copied());
         asked.into_iter().map(|(pod, _)| pod).collect()
     }
 
-    async fn ask_for(&self, name: &str) -> (PodId, OperationId) {
+    async fn ask_for(&self, name: &str, image: Option<&str>) -> (PodId, OperationId) {
         let wanted = CreatePod {
             name: name.into(),
             owner: "bench".into(),
             tier: "dev.small".into(),
-            image: None,
+            image: image.map(Into::into),
             runtime: None,
             environment: [].into(),
             host_labels: [].into(),

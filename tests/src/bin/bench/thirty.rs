@@ -63,7 +63,7 @@ pub async fn run() -> Report {
 async fn measure(lab: &Lab, ways: &BTreeMap<(String, usize), Way>, pods: &mut Pods, number: usize) -> Round {
     let names: Vec<String> = (0..PODS).map(|place| format!("bench-{number}-{place}")).collect();
     let began = Instant::now();
-    let made = pods.create(&names).await;
+    let made = pods.create(&names, None).await;
     let reached = pods.run(&made).await;
     let asked = ascending(reached.values().map(|reached| (reached.at - began).as_secs_f64()));
     let mut lines = BTreeMap::new();
@@ -82,7 +82,7 @@ async fn measure(lab: &Lab, ways: &BTreeMap<(String, usize), Way>, pods: &mut Po
         async move {
             let _turn = way.turns.acquire().await.unwrap();
             for line in lines {
-                way.connection.run(line).await;
+                way.connection.give(line).await;
             }
             began.elapsed().as_secs_f64()
         }
