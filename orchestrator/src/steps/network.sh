@@ -16,8 +16,12 @@ while [ "$1" != -- ]; do
 done
 shift
 
+has() {
+    printf '%s\n' "$there" | grep -qxF -e "$1"
+}
+
 chain() {
-    if [ "$(iptables -w 10 -S "$1" 2>/dev/null | grep '^-A' || :)" != "$2" ]; then
+    if [ "$(printf '%s\n' "$there" | grep "^-A $1 " || :)" != "$2" ]; then
         iptables -w 10 -N "$1" 2>/dev/null || iptables -w 10 -F "$1"
         printf '%s\n' "$2" | while read -r rule; do
             # shellcheck disable=SC2086
@@ -27,18 +31,19 @@ chain() {
 }
 
 jump() {
-    iptables -w 10 -C "$1" -i pinacle+ -j "$2" 2>/dev/null || iptables -w 10 -I "$1" -i pinacle+ -j "$2"
+    has "-A $1 -i pinacle+ -j $2" || iptables -w 10 -I "$1" -i pinacle+ -j "$2"
 }
 
 (
     flock -w 30 9
+    there=$(iptables -w 10 -S)
     chain PINACLE-INPUT "$input"
     chain PINACLE-FORWARD "$forward"
-    iptables -w 10 -N DOCKER-USER 2>/dev/null || :
+    has '-N DOCKER-USER' || iptables -w 10 -N DOCKER-USER
     jump INPUT PINACLE-INPUT
     jump DOCKER-USER PINACLE-FORWARD
-    if command -v ip6tables >/dev/null && ip6tables -w 10 -S INPUT >/dev/null 2>&1; then
-        ip6tables -w 10 -C INPUT -i pinacle+ -j DROP 2>/dev/null || ip6tables -w 10 -I INPUT -i pinacle+ -j DROP
+    if command -v ip6tables >/dev/null && there=$(ip6tables -w 10 -S INPUT 2>/dev/null); then
+        has '-A INPUT -i pinacle+ -j DROP' || ip6tables -w 10 -I INPUT -i pinacle+ -j DROP
     fi
 ) 9>/var/lib/pinacle/filter.lock
 
