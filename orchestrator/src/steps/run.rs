@@ -16,13 +16,18 @@ use crate::{
 };
 
 /// What a pod is asked: whether a shell runs in it, and, in one with Pinacle's base image, whether its web server answers.
-const PROBE: &str =
-    "test ! -x /sbin/pinacle-init || curl --silent --fail --max-time 2 --output /dev/null http://127.0.0.1/";
+/// It waits for that in the pod, where another try costs least; not by asking over and over, which takes what the pod may
+/// use of a core from its start. Whoever serves port 80 by other means than nginx is asked after a while.
+const PROBE: &str = "test -x /sbin/pinacle-init || exit 0; n=0; \
+    until { [ -s /run/nginx.pid ] || [ $n -ge 20 ]; } && \
+    curl --silent --fail --max-time 2 --output /dev/null http://127.0.0.1/; \
+    do n=$((n + 1)); [ $n -lt 40 ] || exit 1; sleep 0.1; done";
 /// Asks it, and whether it still runs then.
 const ASK: &str =
     r#"docker exec "$1" sh -c "$2" && test "$(docker inspect --format '{{.State.Running}}' "$1")" = true"#;
 /// An image without a shell answers by running.
 const NO_SHELL: [i32; 2] = [126, 127];
+const ASK_WITHIN: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a pod may take to stop by itself.
 const STOPS_WITHIN: &str = "10";
@@ -54,7 +59,7 @@ pub async fn answer(context: &mut StepContext) -> Result<(), StepError> {
             .args([name.as_str(), PROBE])
             .label("Ask the pod")
             .container_command(Some(PROBE))
-            .deadline(Duration::from_secs(10));
+            .deadline(ASK_WITHIN);
         let finished = context.command(ask).await?;
         if finished.is_success() {
             return Ok(());
