@@ -156,7 +156,7 @@ impl Step {
     pub fn tell(&self, text: &str) {
         self.note(text);
         // Beside the spinner it would be cut.
-        let room = usize::from(width().unwrap_or(80)).saturating_sub(BEFORE_NOTE);
+        let room = usize::from(width()).saturating_sub(BEFORE_NOTE);
         if !text.is_empty() && (!self.console.animated || text.chars().count() > room) {
             self.console.say(&format!("  {}: {text}", self.title));
         }

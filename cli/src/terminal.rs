@@ -85,9 +85,9 @@ impl Terminal {
             table.enforce_styling();
         } else {
             table.force_no_tty();
-            if let (true, Some(width)) = (self.interactive, width()) {
-                table.set_width(width);
-            }
+        }
+        if self.interactive {
+            table.set_width(width());
         }
         table.set_header(heads.iter().map(|head| {
             let cell = Cell::new(head.to_uppercase());
@@ -119,9 +119,11 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// The terminal's width in columns.
-pub(crate) fn width() -> Option<u16> {
-    ratatui::crossterm::terminal::size().ok().map(|(width, _)| width).filter(|width| *width >= 20)
+/// The terminal's width in columns. One that does not say is taken to be as wide as most.
+pub(crate) fn width() -> u16 {
+    const USUAL: u16 = 80;
+    let told = ratatui::crossterm::terminal::size().ok().map(|(width, _)| width);
+    told.filter(|width| *width >= 20).unwrap_or(USUAL)
 }
 
 /// What a colour means.
