@@ -369,7 +369,7 @@ impl Net {
         // At most 15 letters.
         let bridge = format!("pl{tag}");
         fs::write(sandbox.path().join(leftovers::LINKS), &bridge).unwrap();
-        let net = Self { bridge, number: rand::rng().random_range(1..=254) };
+        let net = Self { bridge, number: free_number() };
         ip(&["link", "add", &net.bridge, "type", "bridge"]);
         ip(&["address", "add", &format!("{}/24", net.gateway()), "dev", &net.bridge]);
         ip(&["link", "set", &net.bridge, "up"]);
@@ -383,6 +383,14 @@ impl Net {
     fn address(&self, number: usize) -> String {
         format!("10.77.{}.{}", self.number, number + 11)
     }
+}
+
+/// The `n` of a `10.77.n.0/24` that the machine has no route to: a killed lab may have left one.
+fn free_number() -> u8 {
+    let routes = run(Command::new(machine::tool("ip")).args(["-4", "route"]));
+    let first: u8 = rand::rng().random_range(1..=254);
+    let mut numbers = (first..=254).chain(1..first);
+    numbers.find(|number| !routes.contains(&format!("10.77.{number}.0/24"))).expect("a lab's network is free")
 }
 
 fn ip(arguments: &[&str]) {
