@@ -235,12 +235,12 @@ mod tests {
 
     #[test]
     fn what_was_removed_is_not_found_again_in_an_inventory_from_before() {
-        let host = HostId::new();
+        let (host, pod) = (HostId::new(), PodId::new());
         let stray = |handle: &str| Stray {
             kind: Kind::Container,
             handle: handle.into(),
             name: "one name".into(),
-            pod_id: Some(sample::pod().pod_id),
+            pod_id: Some(pod),
         };
         let (removed, other) = (stray("1"), stray("2"));
         let mut orphans = Orphans { gone: [(host, removed.clone())].into(), ..Orphans::default() };
