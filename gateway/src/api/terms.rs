@@ -1,6 +1,6 @@
 //! On which terms a host takes part: open for new pods or not, whose, its labels, its SSH keys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::response::Response;
 use pinacle_bus::contract::request::LabelHost;
@@ -51,7 +51,7 @@ terms! {
 pub struct LabelsBody {
     /// Labels to set.
     #[serde(default)]
-    set: std::collections::BTreeMap<String, String>,
+    set: BTreeMap<String, String>,
     /// Labels to take away.
     #[serde(default)]
     remove: BTreeSet<String>,
