@@ -3,6 +3,7 @@
 
 mod ask;
 mod bucket;
+mod claims;
 mod connection;
 mod consume;
 mod context;

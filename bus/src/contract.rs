@@ -12,6 +12,7 @@ pub mod dead;
 pub mod document;
 pub mod event;
 pub mod exec;
+pub mod grant;
 pub mod host;
 pub mod id;
 pub mod inventory;

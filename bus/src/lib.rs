@@ -4,3 +4,4 @@ pub mod client;
 pub mod contract;
 pub mod service;
 pub mod settings;
+pub mod trust;
