@@ -26,7 +26,10 @@ pub mod subject;
 pub mod time;
 pub mod topology;
 
-pub use id::{DeadLetterId, EventId, HostId, InvalidId, OperationId, PodId, RequestId, SessionId};
+pub use id::{
+    AuditId, DeadLetterId, EnrolmentId, EventId, HostId, InvalidId, LoginId, OperationId, PodId, RequestId, SecretId,
+    SessionId, TeamId, TokenId, UserId,
+};
 pub use message::{DecodeError, Invalid, Message, decode, encode};
 pub use subject::Subject;
 pub use time::Timestamp;

@@ -35,7 +35,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    identity::{self, Tokens},
+    identity::{self, Keys},
     live::Live,
     problem::{Code, Problem},
     request::{self, Limits},
@@ -110,12 +110,12 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// The whole router.
-pub fn router(app: Arc<App>, tokens: Tokens) -> Router {
+pub fn router(app: Arc<App>, keys: Arc<Keys>) -> Router {
     let settings = &app.live.settings;
     let limits = Limits::new(settings);
     let body_limit = DefaultBodyLimit::max(settings.body_limit_bytes);
     // The identity comes before the routing, so that nobody learns without one what exists.
-    let v1: Router<Arc<App>> = v1().fallback(not_found).layer(from_fn_with_state(tokens, identity::require)).into();
+    let v1: Router<Arc<App>> = v1().fallback(not_found).layer(from_fn_with_state(keys, identity::require)).into();
     let document = Arc::new(document());
     let page = SwaggerUi::new("/api/docs")
         .config(utoipa_swagger_ui::Config::from("/api/openapi.json").validator_url("none").with_credentials(false));

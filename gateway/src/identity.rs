@@ -1,20 +1,22 @@
 //! Who asks. Every request below `/api/v1` has an [`Identity`], put there by one layer around all of it; a handler takes
 //! it as an argument and turns it into the store's [`Scope`], so that a handler which forgets to ask who it is cannot
 //! read anything, and a route outside of the layer refuses.
-//!
-//! For now there is one: whoever holds the admin token. Accounts come later, and come through here.
 
-use std::sync::Arc;
+mod keys;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::request::Parts,
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use pinacle_bus::contract::{LoginId, TeamId, TokenId, UserId};
 use pinacle_store::Scope;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use crate::{
     live::{fleet::PodLive, operations::OperationLive, protocol::Topic},
@@ -22,23 +24,148 @@ use crate::{
     request,
 };
 
-/// What browsers offer as a WebSocket's subprotocol besides their token, since they cannot set headers.
-pub const SUBPROTOCOL: &str = "pinacle.v1";
-const BEARER_SUBPROTOCOL: &str = "bearer.";
+pub use keys::{Keys, SUBPROTOCOL, TOKEN_PREFIX};
+
+/// The owner of what was made with the installation's own token.
+pub const INSTALLATION: &str = "admin";
+
+/// Who acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// Whoever holds the installation's own token.
+    Installation,
+    /// A person.
+    User {
+        /// Who.
+        user_id: UserId,
+        /// By what they showed.
+        via: Via,
+    },
+}
+
+/// What a person showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// The cookie of a session.
+    Session(LoginId),
+    /// A token for the API.
+    Token(TokenId),
+}
+
+/// What a token may be used for. A session may be used for all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grant {
+    /// To look.
+    Read,
+    /// To make and change pods.
+    Pods,
+    /// To change hosts.
+    Hosts,
+    /// For what only admins may do.
+    Admin,
+}
+
+impl Grant {
+    /// Every grant.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Pods, Self::Hosts, Self::Admin];
+
+    /// As in the table and on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Pods => "pods",
+            Self::Hosts => "hosts",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The grant of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|grant| grant.as_str() == name)
+    }
+}
+
+/// Somebody's place in a team; later ones may do all that earlier ones may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Uses what the team has.
+    Member,
+    /// Looks after members and what the team has.
+    Admin,
+    /// May end the team.
+    Owner,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Member, Self::Admin, Self::Owner];
+
+    /// As in the table and on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// The role of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
+    actor: Actor,
     name: Arc<str>,
+    is_admin: bool,
+    grants: BTreeSet<Grant>,
+    roles: BTreeMap<TeamId, Role>,
     scope: Scope,
 }
 
 impl Identity {
-    fn of_admin_token() -> Self {
-        Self { name: "admin".into(), scope: Scope::All }
+    /// Whoever holds the installation's own token.
+    pub fn installation() -> Self {
+        Self {
+            actor: Actor::Installation,
+            name: INSTALLATION.into(),
+            is_admin: true,
+            grants: Grant::ALL.into(),
+            roles: BTreeMap::new(),
+            scope: Scope::All,
+        }
     }
 
-    /// For logs and records.
+    /// A person in teams. What is limited to one team sees and owns nothing else.
+    pub fn person(
+        user_id: UserId,
+        via: Via,
+        is_admin: bool,
+        grants: BTreeSet<Grant>,
+        roles: BTreeMap<TeamId, Role>,
+        only_team: Option<TeamId>,
+    ) -> Self {
+        let is_admin = is_admin && only_team.is_none() && grants.contains(&Grant::Admin);
+        let roles: BTreeMap<_, _> =
+            roles.into_iter().filter(|(team, _)| only_team.is_none_or(|only| only == *team)).collect();
+        let own = only_team.is_none().then(|| user_id.to_string());
+        let scope = if is_admin {
+            Scope::All
+        } else {
+            Scope::Owners(own.into_iter().chain(roles.keys().map(TeamId::to_string)).collect())
+        };
+        Self { actor: Actor::User { user_id, via }, name: user_id.to_string().into(), is_admin, grants, roles, scope }
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    /// For logs and records, and the owner of what they make if they name no other.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -50,7 +177,22 @@ impl Identity {
 
     /// Whether they may see and do what belongs to the installation: hosts, events, dead letters, commands.
     pub fn is_admin(&self) -> bool {
-        self.scope == Scope::All
+        self.is_admin
+    }
+
+    /// Whether what they showed may be used for this.
+    pub fn may(&self, grant: Grant) -> bool {
+        self.grants.contains(&grant)
+    }
+
+    /// Their place in a team.
+    pub fn role_in(&self, team: TeamId) -> Option<Role> {
+        self.roles.get(&team).copied()
+    }
+
+    /// Whether they may act for this owner: themselves, or a team that they are in.
+    pub fn owns(&self, owner: &str) -> bool {
+        self.scope.sees(owner)
     }
 
     /// For what only admins may see and do.
@@ -63,18 +205,12 @@ impl Identity {
 
     /// Whether they may see a pod.
     pub fn may_see(&self, pod: &PodLive) -> bool {
-        match self.scope.owner() {
-            None => true,
-            Some(owner) => pod.owner() == Some(owner),
-        }
+        self.scope == Scope::All || pod.owner().is_some_and(|owner| self.scope.sees(owner))
     }
 
     /// Whether they may see an operation: whose pod it works on may.
     pub fn may_see_operation(&self, operation: &OperationLive) -> bool {
-        match self.scope.owner() {
-            None => true,
-            Some(owner) => operation.owner.as_deref() == Some(owner),
-        }
+        self.scope == Scope::All || operation.owner.as_deref().is_some_and(|owner| self.scope.sees(owner))
     }
 
     /// Whether they may follow a topic at all; of pods they are shown their own.
@@ -87,29 +223,10 @@ impl Identity {
     }
 }
 
-/// What tokens are held against. Only their digests are kept.
-#[derive(Clone)]
-pub struct Tokens {
-    admin: [u8; 32],
-}
-
-impl Tokens {
-    /// From the admin token.
-    pub fn new(admin_token: &str) -> Self {
-        Self { admin: Sha256::digest(admin_token.as_bytes()).into() }
-    }
-
-    /// Whose token this is. Takes as long for a wrong one as for the right one.
-    fn identify(&self, token: &str) -> Option<Identity> {
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        bool::from(digest.ct_eq(&self.admin)).then(Identity::of_admin_token)
-    }
-}
-
 /// The layer around `/api/v1`.
-pub async fn require(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
-    match token(request.headers()).and_then(|token| tokens.identify(token)) {
-        Some(identity) => {
+pub async fn require(State(keys): State<Arc<Keys>>, mut request: Request, next: Next) -> Response {
+    match keys.identify(request.headers()).await {
+        Ok(Some(identity)) => {
             if let Some(info) = request::current() {
                 // Set once a request: this layer is passed once.
                 let _ = info.identity.set(identity.name().to_owned());
@@ -117,32 +234,16 @@ pub async fn require(State(tokens): State<Tokens>, mut request: Request, next: N
             request.extensions_mut().insert(identity);
             next.run(request).await
         }
-        None => {
+        Ok(None) => {
             metrics::counter!("pinacle_gateway_unauthorized_total").increment(1);
             unauthorized().into_response()
         }
+        Err(problem) => problem.into_response(),
     }
 }
 
 fn unauthorized() -> Problem {
     Problem::new(Code::Unauthorized, Code::Unauthorized.explanation())
-}
-
-/// The token that a request carries: in the header `Authorization`, or for a WebSocket among the subprotocols. Never in
-/// the address, which ends up in logs and histories.
-fn token(headers: &HeaderMap) -> Option<&str> {
-    if let Some(given) = headers.get(header::AUTHORIZATION) {
-        let (scheme, token) = given.to_str().ok()?.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim());
-    }
-    if !headers.get(header::UPGRADE)?.as_bytes().eq_ignore_ascii_case(b"websocket") {
-        return None;
-    }
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    offered
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .find_map(|protocol| protocol.trim().strip_prefix(BEARER_SUBPROTOCOL))
 }
 
 impl<S: Sync> FromRequestParts<S> for Identity {
@@ -155,36 +256,36 @@ impl<S: Sync> FromRequestParts<S> for Identity {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
-    fn headers(pairs: &[(header::HeaderName, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(name.clone(), HeaderValue::from_static(value));
-        }
-        headers
+    fn token(is_admin: bool, grants: &[Grant], roles: &[(TeamId, Role)], only_team: Option<TeamId>) -> Identity {
+        let via = Via::Token(TokenId::new());
+        let (grants, roles) = (grants.iter().copied().collect(), roles.iter().copied().collect());
+        Identity::person(UserId::new(), via, is_admin, grants, roles, only_team)
     }
 
     #[test]
-    fn the_token_comes_in_the_header_or_as_a_websockets_subprotocol_only() {
-        assert_eq!(token(&headers(&[(header::AUTHORIZATION, "Bearer abc")])), Some("abc"));
-        assert_eq!(token(&headers(&[(header::AUTHORIZATION, "bearer abc")])), Some("abc"));
-        assert_eq!(token(&headers(&[(header::AUTHORIZATION, "Basic abc")])), None);
-        assert_eq!(token(&headers(&[(header::AUTHORIZATION, "abc")])), None);
-        let offered = (header::SEC_WEBSOCKET_PROTOCOL, "pinacle.v1, bearer.abc");
-        assert_eq!(token(&headers(&[(header::UPGRADE, "websocket"), offered.clone()])), Some("abc"));
-        assert_eq!(token(&headers(&[offered])), None);
-        assert_eq!(token(&HeaderMap::new()), None);
+    fn a_person_owns_their_own_and_their_teams() {
+        let team = TeamId::new();
+        let ann = token(false, &Grant::ALL, &[(team, Role::Member)], None);
+        assert!(ann.owns(ann.name()) && ann.owns(&team.to_string()));
+        assert!(!ann.owns(&UserId::new().to_string()) && !ann.owns(INSTALLATION) && !ann.is_admin());
     }
 
     #[test]
-    fn only_the_right_token_is_somebody() {
-        let tokens = Tokens::new("0123456789abcdef0123456789abcdef");
-        assert!(tokens.identify("0123456789abcdef0123456789abcdef").is_some_and(|who| who.is_admin()));
-        for wrong in ["", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdef0"] {
-            assert!(tokens.identify(wrong).is_none(), "{wrong}");
-        }
+    fn a_token_for_one_team_has_that_team_alone_also_an_admins() {
+        let (team, other) = (TeamId::new(), TeamId::new());
+        let bob = token(true, &Grant::ALL, &[(team, Role::Owner), (other, Role::Owner)], Some(team));
+        assert!(bob.owns(&team.to_string()) && !bob.owns(&other.to_string()) && !bob.owns(bob.name()));
+        assert!(!bob.is_admin());
+        let elsewhere = token(false, &Grant::ALL, &[], Some(other));
+        assert!(!elsewhere.owns(&other.to_string()), "who has left the team has nothing of it");
+    }
+
+    #[test]
+    fn an_admins_token_without_the_grant_is_no_admins() {
+        assert!(token(true, &Grant::ALL, &[], None).is_admin());
+        let limited = token(true, &[Grant::Read], &[], None);
+        assert!(!limited.is_admin() && *limited.scope() == Scope::of(limited.name()));
     }
 }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::{
     api::App,
     connection::Guarded,
-    identity::Tokens,
+    identity::Keys,
     live::{Live, feed},
     settings::{DEVELOPMENT_TOKEN, Gateway, GatewaySettings},
 };
@@ -37,7 +37,7 @@ const TOPOLOGY: Duration = Duration::from_secs(30);
 pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Result<()> {
     // First of all: a service whose conditions are not known yet looks ready.
     let arrived = context.readiness.condition("live", "the live state has not arrived yet");
-    let tokens = tokens(&settings.gateway)?;
+    let token = installation_token(&settings.gateway)?;
     let listener = listen(&settings.gateway)?;
     let bus = context.connect_bus(&settings.bus, "gateway").await?;
     let database = Database::connect(
@@ -61,7 +61,8 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     let live = Arc::new(Live::new(bus, settings.gateway, context.shutdown.clone()));
     feed::start(&context.supervisor, &live, arrived);
 
-    let router = api::router(Arc::new(App { live: live.clone(), database: database.clone() }), tokens);
+    let keys = Keys::new(&token, database.clone());
+    let router = api::router(Arc::new(App { live: live.clone(), database: database.clone() }), Arc::new(keys));
     let shutdown = context.shutdown.clone();
     context.supervisor.spawn_once("http", async move {
         axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await.context("serve HTTP")?;
@@ -74,15 +75,15 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     Ok(())
 }
 
-fn tokens(settings: &Gateway) -> anyhow::Result<Tokens> {
+fn installation_token(settings: &Gateway) -> anyhow::Result<String> {
     if !settings.admin_token.is_empty() {
-        return Ok(Tokens::new(settings.admin_token.expose()));
+        return Ok(settings.admin_token.expose().to_owned());
     }
     // Only reached with --dev: otherwise a missing token is a fault of the settings.
     let loopback = settings.listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
     anyhow::ensure!(loopback, "with no gateway.admin_token, gateway.listen must be a loopback address");
     warn!("development mode: anybody on this machine is admin, with the token of the documentation");
-    Ok(Tokens::new(DEVELOPMENT_TOKEN))
+    Ok(DEVELOPMENT_TOKEN.to_owned())
 }
 
 fn listen(settings: &Gateway) -> anyhow::Result<Guarded> {

@@ -21,6 +21,10 @@ mod m20261124_100000_tell_who_asked_for_an_operation;
 mod m20261124_101000_tell_what_a_step_waits_for;
 mod m20261124_102000_find_commands_by_pod_and_host;
 mod m20261124_103000_find_requests_by_operation;
+mod m20261125_090000_create_account;
+mod m20261125_090100_create_login;
+mod m20261125_090200_create_team;
+mod m20261125_090300_create_api_token;
 
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
@@ -58,6 +62,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_101000_tell_what_a_step_waits_for::Migration),
             Box::new(m20261124_102000_find_commands_by_pod_and_host::Migration),
             Box::new(m20261124_103000_find_requests_by_operation::Migration),
+            Box::new(m20261125_090000_create_account::Migration),
+            Box::new(m20261125_090100_create_login::Migration),
+            Box::new(m20261125_090200_create_team::Migration),
+            Box::new(m20261125_090300_create_api_token::Migration),
         ]
     }
 }

@@ -4,12 +4,14 @@ mod dead_letter;
 mod event;
 mod host;
 mod operation;
+mod person;
 mod pod;
 mod sample;
 
 pub use event::{EventFilter, EventRow};
 pub use host::HostFilter;
 pub use operation::{ExecFilter, OperationFilter};
+pub use person::Person;
 pub use pod::PodFilter;
 
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Value};

@@ -3,8 +3,9 @@
 use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, sea_query::ColumnType};
 
 use crate::entity::{
-    dead_letter, exec_log, host, host_event, host_metrics, host_metrics_1h, host_metrics_1m, operation, operation_step,
-    pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, request, rollup_pending, rollup_pending_hour,
+    account, api_token, dead_letter, exec_log, host, host_event, host_metrics, host_metrics_1h, host_metrics_1m, login,
+    operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, request, rollup_pending,
+    rollup_pending_hour, team, team_member,
 };
 
 /// A table.
@@ -32,6 +33,8 @@ pub struct TableColumn {
 /// Every table that has an entity.
 pub fn tables() -> Vec<Table> {
     vec![
+        table::<account::Entity>(),
+        table::<api_token::Entity>(),
         table::<dead_letter::Entity>(),
         table::<exec_log::Entity>(),
         table::<host::Entity>(),
@@ -39,6 +42,7 @@ pub fn tables() -> Vec<Table> {
         table::<host_metrics::Entity>(),
         table::<host_metrics_1h::Entity>(),
         table::<host_metrics_1m::Entity>(),
+        table::<login::Entity>(),
         table::<operation::Entity>(),
         table::<operation_step::Entity>(),
         table::<pod::Entity>(),
@@ -49,6 +53,8 @@ pub fn tables() -> Vec<Table> {
         table::<request::Entity>(),
         table::<rollup_pending::Entity>(),
         table::<rollup_pending_hour::Entity>(),
+        table::<team::Entity>(),
+        table::<team_member::Entity>(),
     ]
 }
 

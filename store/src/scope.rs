@@ -1,21 +1,33 @@
 //! Who asks. Every read that answers a person takes a [`Scope`], so that a query which forgets it does not compile.
 
+use std::collections::BTreeSet;
+
 /// What the asker may see. It has no default on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// Everything: an admin, or the installation itself.
     All,
-    /// This owner's pods and what belongs to them. Hosts and dead letters are not among it.
-    Owner(String),
+    /// What these owners have: a person and the teams that they are in. Dead letters are not among it.
+    Owners(BTreeSet<String>),
 }
 
 impl Scope {
-    /// The owner that it is limited to.
-    pub fn owner(&self) -> Option<&str> {
+    /// What one owner alone has.
+    pub fn of(owner: impl Into<String>) -> Self {
+        Self::Owners([owner.into()].into())
+    }
+
+    /// The owners that it is limited to.
+    pub fn owners(&self) -> Option<&BTreeSet<String>> {
         match self {
             Self::All => None,
-            Self::Owner(owner) => Some(owner),
+            Self::Owners(owners) => Some(owners),
         }
+    }
+
+    /// Whether it holds what this owner has.
+    pub fn sees(&self, owner: &str) -> bool {
+        self.owners().is_none_or(|owners| owners.contains(owner))
     }
 
     /// Whether it holds what belongs to the installation rather than to an owner.

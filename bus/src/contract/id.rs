@@ -141,6 +141,20 @@ ids! {
     DeadLetterId = "dead";
     /// A terminal session.
     SessionId = "tty";
+    /// A person with an account.
+    UserId = "user";
+    /// People who share what they own.
+    TeamId = "team";
+    /// A token for the API.
+    TokenId = "token";
+    /// A person's signing in, in a browser.
+    LoginId = "login";
+    /// An entry of the audit log.
+    AuditId = "audit";
+    /// A named secret value.
+    SecretId = "secret";
+    /// A token that a host joins with.
+    EnrolmentId = "enrol";
 }
 
 #[cfg(test)]

@@ -27,11 +27,13 @@ pub enum EventKind {
     Op,
     /// A dead letter.
     Dead,
+    /// What somebody did: the audit log.
+    Audit,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Host, Self::Pod, Self::Op, Self::Dead];
+    pub const ALL: [Self; 5] = [Self::Host, Self::Pod, Self::Op, Self::Dead, Self::Audit];
 
     /// As in the subject.
     pub fn as_str(self) -> &'static str {
@@ -40,6 +42,7 @@ impl EventKind {
             Self::Pod => "pod",
             Self::Op => "op",
             Self::Dead => "dead",
+            Self::Audit => "audit",
         }
     }
 }

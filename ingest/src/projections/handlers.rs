@@ -166,6 +166,7 @@ impl Projector {
             }
             EventKind::Op if event.what == OPERATION_CHANGED => self.operation(delivered, event).await?,
             EventKind::Dead => self.mark(delivered, &event).await?,
+            EventKind::Audit => debug!(what = event.what, "the audit log has no table yet"),
             EventKind::Op => debug!(what = event.what, "an event of an operation that has no table"),
         }
         Ok(())

@@ -49,7 +49,7 @@ macro_rules! events {
         concat!(
             "SELECT * FROM (",
             "(SELECT event_id, at, 'host' AS kind, host_id AS target_id, what, message, detail, stream_sequence ",
-            "FROM host_event WHERE $1::text IS NULL AND ($2::text IS NULL OR $2 = 'host') ",
+            "FROM host_event WHERE $1::text[] IS NULL AND ($2::text IS NULL OR $2 = 'host') ",
             "AND ($3::text IS NULL OR host_id = $3) AND ($4::text IS NULL OR what = $4) ",
             "AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6) ",
             "AND ($7::bigint IS NULL OR stream_sequence ",
@@ -59,8 +59,8 @@ macro_rules! events {
             $order,
             " LIMIT $8) UNION ALL ",
             "(SELECT event_id, at, 'pod', pod_id, what, message, detail, stream_sequence ",
-            "FROM pod_event WHERE ($1::text IS NULL OR EXISTS ",
-            "(SELECT FROM pod WHERE pod.pod_id = pod_event.pod_id AND pod.owner = $1)) ",
+            "FROM pod_event WHERE ($1::text[] IS NULL OR EXISTS ",
+            "(SELECT FROM pod WHERE pod.pod_id = pod_event.pod_id AND pod.owner = ANY($1))) ",
             "AND ($2::text IS NULL OR $2 = 'pod') ",
             "AND ($3::text IS NULL OR pod_id = $3) AND ($4::text IS NULL OR what = $4) ",
             "AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6) ",
@@ -97,7 +97,7 @@ impl Database {
         };
         let text = |text: &Option<String>| Value::from(text.clone());
         let values = [
-            Value::from(scope.owner().map(str::to_owned)),
+            Value::from(scope.owners().map(|owners| owners.iter().cloned().collect::<Vec<_>>())),
             text(&filter.kind),
             text(&filter.target_id),
             text(&filter.what),

@@ -1,5 +1,7 @@
 //! Requests, the operations that carry them out, and the commands that those ran.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
 use super::keyset;
@@ -33,23 +35,23 @@ pub struct ExecFilter {
     pub container_only: bool,
 }
 
-/// The ids of an owner's pods, as a subquery.
-fn pods_of(owner: &str) -> sea_orm::sea_query::SelectStatement {
-    pod::Entity::find().select_only().column(pod::Column::PodId).filter(pod::Column::Owner.eq(owner)).into_query()
+/// The ids of these owners' pods, as a subquery.
+fn pods_of(owners: &BTreeSet<String>) -> sea_orm::sea_query::SelectStatement {
+    pod::Entity::find().select_only().column(pod::Column::PodId).filter(pod::Column::Owner.is_in(owners)).into_query()
 }
 
 /// A request is its asker's.
 fn requests_in(scope: &Scope) -> Condition {
-    match scope.owner() {
-        Some(owner) => Condition::all().add(request::Column::RequestedBy.eq(owner)),
+    match scope.owners() {
+        Some(owners) => Condition::all().add(request::Column::RequestedBy.is_in(owners)),
         None => Condition::all(),
     }
 }
 
 /// An operation belongs to whoever owns the pod that it works on.
 fn operations_in(scope: &Scope) -> Condition {
-    match scope.owner() {
-        Some(owner) => Condition::all().add(operation::Column::TargetId.in_subquery(pods_of(owner))),
+    match scope.owners() {
+        Some(owners) => Condition::all().add(operation::Column::TargetId.in_subquery(pods_of(owners))),
         None => Condition::all(),
     }
 }
@@ -162,8 +164,8 @@ impl Database {
             let same = Condition::all().add(operation.eq(id)).add(behind.1);
             wanted = wanted.add(Condition::any().add(behind.0).add(same));
         }
-        if let Some(owner) = scope.owner() {
-            wanted = wanted.add(exec_log::Column::PodId.in_subquery(pods_of(owner)));
+        if let Some(owners) = scope.owners() {
+            wanted = wanted.add(exec_log::Column::PodId.in_subquery(pods_of(owners)));
         }
         for (column, value) in [
             (exec_log::Column::PodId, &filter.pod_id),

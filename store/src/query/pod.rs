@@ -21,8 +21,8 @@ pub struct PodFilter {
 
 fn in_scope(scope: &Scope) -> Condition {
     let seen = Condition::all().add(Column::DeletedAt.is_null());
-    match scope.owner() {
-        Some(owner) => seen.add(Column::Owner.eq(owner)),
+    match scope.owners() {
+        Some(owners) => seen.add(Column::Owner.is_in(owners)),
         None => seen,
     }
 }

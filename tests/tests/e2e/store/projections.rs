@@ -11,7 +11,7 @@ use serde_json::json;
 use super::fixture::{Stage, host_id, host_record, past_hour, pod_id, pod_record};
 
 fn ann() -> Scope {
-    Scope::Owner("ann".into())
+    Scope::of("ann")
 }
 
 fn host_event(sequence: i64) -> HostEventRow {
@@ -163,7 +163,7 @@ async fn an_operation_keeps_the_steps_of_its_newest_message() {
         assert_eq!(stage.database.operation_project(row, steps).await.unwrap(), applied, "{sequence}");
     }
     assert_eq!(stage.database.operation_get(&ann(), "op_1").await.unwrap(), operation("succeeded", 3, 12));
-    let bob = Scope::Owner("bob".into());
+    let bob = Scope::of("bob");
     assert_eq!(stage.database.operation_get(&bob, "op_1").await.unwrap_err().kind(), &StoreErrorKind::NotFound);
     let page = PageRequest::first(5);
     let of = |pod: &str| OperationFilter { target_id: Some(pod.into()), ..OperationFilter::default() };
@@ -188,7 +188,7 @@ async fn a_commands_end_is_not_undone_by_its_beginning() {
     let page = PageRequest::first(5);
     let by_operation = ExecFilter { operation_id: Some("op_1".into()), ..ExecFilter::default() };
     assert_eq!(stage.database.exec_list(&ann(), &by_operation, &page).await.unwrap().items, [exec(Some(0), 2)]);
-    let bob = Scope::Owner("bob".into());
+    let bob = Scope::of("bob");
     assert!(stage.database.exec_list(&bob, &by_operation, &page).await.unwrap().items.is_empty());
 }
 
@@ -249,7 +249,7 @@ async fn requests_and_events_are_written_once() {
         assert_eq!(stage.database.pod_event_project(pod_event("pod_ann", 2)).await.unwrap(), applied);
     }
     assert_eq!(stage.database.request_get(&ann(), "req_1").await.unwrap(), request);
-    let bob = Scope::Owner("bob".into());
+    let bob = Scope::of("bob");
     assert_eq!(stage.database.request_get(&bob, "req_1").await.unwrap_err().kind(), &StoreErrorKind::NotFound);
     assert_eq!(stage.database.request_list(&bob, None, &PageRequest::first(5)).await.unwrap().items.len(), 0);
 }

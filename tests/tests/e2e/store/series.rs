@@ -130,7 +130,7 @@ async fn a_series_is_only_for_who_may_see_it() {
     let it = Sampled::new(start, 6).await;
     let query = SeriesQuery { from: start, to: start + TimeDelta::minutes(1), step: None };
     let database = &it.stage.database;
-    let (ann, bob) = (Scope::Owner("ann".into()), Scope::Owner("bob".into()));
+    let (ann, bob) = (Scope::of("ann"), Scope::of("bob"));
     assert_eq!(database.pod_metrics_series(&ann, &it.pod, query).await.unwrap().points.len(), 6);
     let refused = database.pod_metrics_series(&bob, &it.pod, query).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::NotFound);
