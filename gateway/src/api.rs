@@ -36,6 +36,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     identity::{self, Keys},
+    limits::{self, RateLimits},
     live::Live,
     problem::{Code, Problem},
     request::{self, Limits},
@@ -47,6 +48,8 @@ pub struct App {
     pub live: Arc<Live>,
     /// The history.
     pub database: Database,
+    /// How often things may be asked.
+    pub limits: RateLimits,
 }
 
 impl App {
@@ -115,7 +118,8 @@ pub fn router(app: Arc<App>, keys: Arc<Keys>) -> Router {
     let limits = Limits::new(settings);
     let body_limit = DefaultBodyLimit::max(settings.body_limit_bytes);
     // The identity comes before the routing, so that nobody learns without one what exists.
-    let v1: Router<Arc<App>> = v1().fallback(not_found).layer(from_fn_with_state(keys, identity::require)).into();
+    let v1 = v1().fallback(not_found).layer(from_fn_with_state(app.clone(), limits::limit));
+    let v1: Router<Arc<App>> = v1.layer(from_fn_with_state(keys, identity::require)).into();
     let document = Arc::new(document());
     let page = SwaggerUi::new("/api/docs")
         .config(utoipa_swagger_ui::Config::from("/api/openapi.json").validator_url("none").with_credentials(false));

@@ -4,8 +4,10 @@ pub mod api;
 mod connection;
 mod extract;
 pub mod identity;
+pub mod limits;
 pub mod live;
 pub mod problem;
+mod proxies;
 mod request;
 pub mod settings;
 
@@ -19,8 +21,9 @@ use tracing::{info, warn};
 
 use crate::{
     api::App,
-    connection::Guarded,
+    connection::{Guarded, Peer},
     identity::Keys,
+    limits::RateLimits,
     live::{Live, feed},
     settings::{DEVELOPMENT_TOKEN, Gateway, GatewaySettings},
 };
@@ -62,10 +65,15 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     feed::start(&context.supervisor, &live, arrived);
 
     let keys = Keys::new(&token, database.clone());
-    let router = api::router(Arc::new(App { live: live.clone(), database: database.clone() }), Arc::new(keys));
+    let limits = RateLimits::new(&live.settings);
+    let app = App { live: live.clone(), database: database.clone(), limits };
+    let router = api::router(Arc::new(app), Arc::new(keys));
     let shutdown = context.shutdown.clone();
     context.supervisor.spawn_once("http", async move {
-        axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await.context("serve HTTP")?;
+        axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await
+            .context("serve HTTP")?;
         // WebSockets are no requests any more: their farewells are waited for here.
         live.sessions.close();
         live.sessions.wait().await;

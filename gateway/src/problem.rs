@@ -6,7 +6,7 @@
 mod code;
 mod conversion;
 
-use std::{any::Any, borrow::Cow, fmt::Write as _};
+use std::{any::Any, borrow::Cow, fmt::Write as _, time::Duration};
 
 use axum::{
     body::Body,
@@ -30,6 +30,7 @@ pub struct Problem {
     code: Code,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
+    retry_after: Option<Duration>,
 }
 
 /// What is wrong with one part of a request.
@@ -73,14 +74,14 @@ pub struct ProblemBody<'a> {
 impl Problem {
     /// An error with what happened this time: a sentence for people, without anything internal.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new() }
+        Self { code, detail: detail.into(), errors: Vec::new(), retry_after: None }
     }
 
     /// A parameter or field that is not as it must be.
     pub fn field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
         let error = FieldError { field: field.into(), message: message.into() };
         let detail = format!("{}: {}", error.field, error.message);
-        Self { code, detail: detail.into(), errors: vec![error] }
+        Self { code, detail: detail.into(), errors: vec![error], retry_after: None }
     }
 
     /// An error of the inside: logged whole with the request's id, told as `code` alone.
@@ -98,6 +99,11 @@ impl Problem {
             warn!(request_id, code = code.as_str(), "cannot {doing}: {chain}");
         }
         Self::new(code, code.explanation())
+    }
+
+    /// Another attempt makes sense after so long.
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// Its code.
@@ -119,6 +125,7 @@ impl Problem {
             StatusCode::REQUEST_TIMEOUT => Code::RequestTimeout,
             StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+            StatusCode::TOO_MANY_REQUESTS => Code::RateLimited,
             StatusCode::UPGRADE_REQUIRED => Code::UpgradeRequired,
             status if status.is_client_error() => Code::BadRequest,
             _ => Code::Internal,
@@ -147,7 +154,10 @@ impl Problem {
         *response.status_mut() = self.code.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        if let Some(seconds) = self.code.retry_after() {
+        // Whole seconds, rounded up: who comes earlier is refused again.
+        let told = self.retry_after.map(|wait| wait.as_millis().div_ceil(1000));
+        let told = told.map(|seconds| u64::try_from(seconds).unwrap_or(u64::MAX));
+        if let Some(seconds) = told.or(self.code.retry_after()) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.code == Code::Unauthorized {

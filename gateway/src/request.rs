@@ -2,12 +2,13 @@
 //! from mischief, and a problem as the body of every error.
 
 use std::{
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{ConnectInfo, MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -20,7 +21,9 @@ use tokio::{sync::Semaphore, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
+    connection::Peer,
     problem::{Code, MEDIA_TYPE, Problem},
+    proxies::{Origin, TrustedProxies},
     settings::Gateway,
 };
 
@@ -31,15 +34,25 @@ const LONGEST_ADDRESS: usize = 8192;
 const LONGEST_REQUEST_ID: usize = 64;
 
 /// The request at hand.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RequestInfo {
     /// Its id: the caller's, if that is harmless, else a new one.
     pub id: String,
     /// The path, without the query, which may hold what nobody should log.
     pub path: String,
+    /// From where it comes.
+    pub origin: Origin,
     /// Who asks, once that is known.
     pub identity: OnceLock<String>,
 }
+
+impl Default for RequestInfo {
+    fn default() -> Self {
+        Self { id: String::new(), path: String::new(), origin: NOWHERE, identity: OnceLock::new() }
+    }
+}
+
+const NOWHERE: Origin = Origin { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), secure: false };
 
 tokio::task_local! {
     static CURRENT: Arc<RequestInfo>;
@@ -50,18 +63,26 @@ pub fn current() -> Option<Arc<RequestInfo>> {
     CURRENT.try_with(Arc::clone).ok()
 }
 
+/// The caller's address; unspecified outside of any request.
+pub fn address() -> IpAddr {
+    current().map_or(NOWHERE.address, |info| info.origin.address)
+}
+
 /// The limits of all requests together and of each.
 #[derive(Clone)]
 pub struct Limits {
     requests: Arc<Semaphore>,
     max_headers: usize,
     timeout: Duration,
+    proxies: TrustedProxies,
 }
 
 impl Limits {
     /// From the settings.
     pub fn new(settings: &Gateway) -> Self {
         Self {
+            // Looked at when the settings were read.
+            proxies: TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
             requests: Arc::new(Semaphore::new(settings.max_requests)),
             max_headers: settings.max_headers,
             timeout: settings.request_timeout(),
@@ -72,7 +93,9 @@ impl Limits {
 /// The outermost layer.
 pub async fn accompany(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let began = Instant::now();
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.ip());
     let info = Arc::new(RequestInfo {
+        origin: peer.map_or(NOWHERE, |peer| limits.proxies.origin(peer, request.headers())),
         id: request_id(request.headers()),
         path: request.uri().path().chars().take(LONGEST_ADDRESS).collect(),
         identity: OnceLock::new(),
@@ -86,7 +109,7 @@ pub async fn accompany(State(limits): State<Limits>, request: Request, next: Nex
 
     let within = in_context(context, CURRENT.scope(info.clone(), limited(limits, request, next)));
     let mut response = within.await;
-    secure(response.headers_mut(), &info.path);
+    secure(response.headers_mut(), &info);
     if let Ok(id) = HeaderValue::from_str(&info.id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -95,6 +118,7 @@ pub async fn accompany(State(limits): State<Limits>, request: Request, next: Nex
     info!(
         request_id = info.id,
         trace_id = trace.trace_id(),
+        address = %info.origin.address,
         identity = info.identity.get().map_or("none", String::as_str),
         %method,
         route,
@@ -156,8 +180,8 @@ fn request_id(headers: &HeaderMap) -> String {
 }
 
 /// For browsers: nothing is sniffed, framed, referred or kept. The documentation's page brings its own styles inline.
-fn secure(headers: &mut HeaderMap, path: &str) {
-    let policy = if path.starts_with("/api/docs") {
+fn secure(headers: &mut HeaderMap, info: &RequestInfo) {
+    let policy = if info.path.starts_with("/api/docs") {
         "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; \
          img-src 'self' data:; frame-ancestors 'none'"
     } else {
@@ -169,8 +193,14 @@ fn secure(headers: &mut HeaderMap, path: &str) {
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if info.origin.secure {
+        let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

@@ -11,6 +11,8 @@ use pinacle_bus::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::TrustedProxies;
+
 /// `[gateway]` and `[admin]` with their documentation.
 pub const GATEWAY_DEFAULTS: &str = include_str!("../default.toml");
 
@@ -39,6 +41,8 @@ pub struct Gateway {
     pub listen: String,
     pub admin_token: Secret,
     pub allowed_origins: String,
+    pub trusted_proxies: String,
+    pub api_requests_per_second: u32,
     pub max_connections: usize,
     pub max_requests: usize,
     pub request_timeout_ms: u64,
@@ -91,6 +95,12 @@ impl Gateway {
                 "must be origins such as https://console.example.org, separated by commas",
             );
         }
+        check(
+            "trusted_proxies",
+            TrustedProxies::parse(&self.trusted_proxies).is_ok(),
+            "must be addresses or networks such as 10.0.0.0/8, separated by commas",
+        );
+        check("api_requests_per_second", self.api_requests_per_second <= 1_000_000, "must be at most 1000000");
         check("max_connections", (1..=1_000_000).contains(&self.max_connections), "must be from 1 to 1000000");
         check("max_requests", (1..=100_000).contains(&self.max_requests), "must be from 1 to 100000");
         check("request_timeout_ms", (100..=600_000).contains(&self.request_timeout_ms), "must be from 100 to 600000");

@@ -102,6 +102,8 @@ codes! {
         "The request has more headers than gateway.max_headers.";
     AgentRefused = "agent_refused", UNPROCESSABLE_ENTITY, "The agent refused the command",
         "The host's agent does not know the command or cannot do it with these parameters.";
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too often",
+        "This was asked more often than may be; the header Retry-After names the seconds to wait.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here",
         "A fault of the gateway's own; the log has it under the request's id.";
     AgentFault = "agent_fault", BAD_GATEWAY, "The agent failed",
