@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod contract;
+pub mod crypto;
 pub mod service;
 pub mod settings;
 pub mod trust;

@@ -40,6 +40,7 @@ use crate::{
     live::Live,
     problem::{Code, Problem},
     request::{self, Limits},
+    vault::Vault,
 };
 
 /// What handlers work with.
@@ -50,6 +51,8 @@ pub struct App {
     pub database: Database,
     /// How often things may be asked.
     pub limits: RateLimits,
+    /// What is kept encrypted.
+    pub vault: Vault,
 }
 
 impl App {

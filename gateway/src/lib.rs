@@ -10,12 +10,16 @@ pub mod problem;
 mod proxies;
 mod request;
 pub mod settings;
+pub mod vault;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::serve::Listener;
-use pinacle_bus::service::{Context, OnFailure};
+use pinacle_bus::{
+    service::{Context, OnFailure},
+    settings::Secret,
+};
 use pinacle_store::{Database, Timeouts};
 use tracing::{info, warn};
 
@@ -25,7 +29,8 @@ use crate::{
     identity::Keys,
     limits::RateLimits,
     live::{Live, feed},
-    settings::{DEVELOPMENT_TOKEN, Gateway, GatewaySettings},
+    settings::{DEVELOPMENT_MASTER_KEY, DEVELOPMENT_TOKEN, Gateway, GatewaySettings},
+    vault::Vault,
 };
 
 /// A connection on which nothing moves for so long is closed, unless something of ours takes longer.
@@ -61,12 +66,13 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
             }
         }
     });
+    let vault = vault(&settings.gateway, &database)?;
     let live = Arc::new(Live::new(bus, settings.gateway, context.shutdown.clone()));
     feed::start(&context.supervisor, &live, arrived);
 
     let keys = Keys::new(&token, database.clone());
     let limits = RateLimits::new(&live.settings);
-    let app = App { live: live.clone(), database: database.clone(), limits };
+    let app = App { live: live.clone(), database: database.clone(), limits, vault };
     let router = api::router(Arc::new(app), Arc::new(keys));
     let shutdown = context.shutdown.clone();
     context.supervisor.spawn_once("http", async move {
@@ -92,6 +98,16 @@ fn installation_token(settings: &Gateway) -> anyhow::Result<String> {
     anyhow::ensure!(loopback, "with no gateway.admin_token, gateway.listen must be a loopback address");
     warn!("development mode: anybody on this machine is admin, with the token of the documentation");
     Ok(DEVELOPMENT_TOKEN.to_owned())
+}
+
+fn vault(settings: &Gateway, database: &Database) -> anyhow::Result<Vault> {
+    let mut setting = settings.master_key.clone();
+    if setting.is_empty() {
+        // Only reached with --dev: otherwise a missing key is a fault of the settings.
+        warn!("development mode: what is kept encrypted is under the key of the source code");
+        setting = Secret::new(DEVELOPMENT_MASTER_KEY);
+    }
+    Vault::new(setting, database.clone()).map_err(|why| anyhow::anyhow!("gateway.master_key: {why}"))
 }
 
 fn listen(settings: &Gateway) -> anyhow::Result<Guarded> {

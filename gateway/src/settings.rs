@@ -12,12 +12,16 @@ use pinacle_bus::{
 use serde::{Deserialize, Serialize};
 
 use crate::proxies::TrustedProxies;
+use crate::vault::MasterKeys;
 
 /// `[gateway]` and `[admin]` with their documentation.
 pub const GATEWAY_DEFAULTS: &str = include_str!("../default.toml");
 
 /// What the gateway takes for its admin token in the development mode, if none is set.
 pub const DEVELOPMENT_TOKEN: &str = "pinacle-development-token-not-secret";
+
+/// What the gateway takes for its master key in the development mode, if none is set.
+pub const DEVELOPMENT_MASTER_KEY: &str = "70696e61636c6520646576656c6f706d656e74206b65792c206e6f2073656372";
 
 const SHORTEST_TOKEN: usize = 32;
 
@@ -40,6 +44,7 @@ pub struct GatewaySettings {
 pub struct Gateway {
     pub listen: String,
     pub admin_token: Secret,
+    pub master_key: Secret,
     pub allowed_origins: String,
     pub trusted_proxies: String,
     pub api_requests_per_second: u32,
@@ -88,6 +93,10 @@ impl Gateway {
             token.is_empty() || (token.len() >= SHORTEST_TOKEN && token.bytes().all(is_token_byte)),
             "must have at least 32 characters, of a-z, A-Z, 0-9, -, _, . and ~",
         );
+        if !self.master_key.is_empty() {
+            let fault = self.master_key.exposure().or_else(|| MasterKeys::parse(&self.master_key).err());
+            check("master_key", fault.is_none(), fault.as_deref().unwrap_or_default());
+        }
         for origin in self.origins() {
             check(
                 "allowed_origins",
@@ -170,6 +179,13 @@ impl ServiceSettings for GatewaySettings {
             missing.push(
                 "gateway.admin_token: there is none; give one of at least 32 characters, best as file:/path, or start \
                  in the development mode with --dev"
+                    .into(),
+            );
+        }
+        if self.gateway.master_key.is_empty() {
+            missing.push(
+                "gateway.master_key: there is none; give 64 hexadecimal digits (openssl rand -hex 32), best as file:/path, \
+                 or start in the development mode with --dev"
                     .into(),
             );
         }

@@ -25,6 +25,7 @@ mod m20261125_090000_create_account;
 mod m20261125_090100_create_login;
 mod m20261125_090200_create_team;
 mod m20261125_090300_create_api_token;
+mod m20261125_130000_create_data_key;
 
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
@@ -66,6 +67,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_090100_create_login::Migration),
             Box::new(m20261125_090200_create_team::Migration),
             Box::new(m20261125_090300_create_api_token::Migration),
+            Box::new(m20261125_130000_create_data_key::Migration),
         ]
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod api_token;
+pub mod data_key;
 pub mod dead_letter;
 pub mod exec_log;
 pub mod host;

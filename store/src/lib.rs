@@ -15,12 +15,12 @@ mod scope;
 
 pub use database::{Database, Timeouts};
 pub use entity::{
-    account::Model as AccountRow, api_token::Model as ApiTokenRow, dead_letter::Model as DeadLetterRow,
-    exec_log::Model as ExecRow, host::Model as HostRow, host_event::Model as HostEventRow,
-    host_metrics::Model as HostSampleRow, login::Model as LoginRow, operation::Model as OperationRow,
-    operation_step::Model as OperationStepRow, pod::Model as PodRow, pod_event::Model as PodEventRow,
-    pod_metrics::Model as PodSampleRow, request::Model as RequestRow, team::Model as TeamRow,
-    team_member::Model as TeamMemberRow,
+    account::Model as AccountRow, api_token::Model as ApiTokenRow, data_key::Model as DataKeyRow,
+    dead_letter::Model as DeadLetterRow, exec_log::Model as ExecRow, host::Model as HostRow,
+    host_event::Model as HostEventRow, host_metrics::Model as HostSampleRow, login::Model as LoginRow,
+    operation::Model as OperationRow, operation_step::Model as OperationStepRow, pod::Model as PodRow,
+    pod_event::Model as PodEventRow, pod_metrics::Model as PodSampleRow, request::Model as RequestRow,
+    team::Model as TeamRow, team_member::Model as TeamMemberRow,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use metrics::{

@@ -1,5 +1,6 @@
 //! What people read. Every finder takes a [`Scope`](crate::Scope) and puts it into its condition.
 
+mod data_key;
 mod dead_letter;
 mod event;
 mod host;

@@ -3,9 +3,9 @@
 use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, sea_query::ColumnType};
 
 use crate::entity::{
-    account, api_token, dead_letter, exec_log, host, host_event, host_metrics, host_metrics_1h, host_metrics_1m, login,
-    operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, request, rollup_pending,
-    rollup_pending_hour, team, team_member,
+    account, api_token, data_key, dead_letter, exec_log, host, host_event, host_metrics, host_metrics_1h,
+    host_metrics_1m, login, operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m,
+    request, rollup_pending, rollup_pending_hour, team, team_member,
 };
 
 /// A table.
@@ -35,6 +35,7 @@ pub fn tables() -> Vec<Table> {
     vec![
         table::<account::Entity>(),
         table::<api_token::Entity>(),
+        table::<data_key::Entity>(),
         table::<dead_letter::Entity>(),
         table::<exec_log::Entity>(),
         table::<host::Entity>(),

@@ -39,7 +39,7 @@ use crate::{
     docker::{make_root, turn},
     eventually, leftovers, machine,
     process::run,
-    stack::ADMIN_TOKEN,
+    stack::{ADMIN_TOKEN, MASTER_KEY},
 };
 
 pub use host::Host;
@@ -317,6 +317,7 @@ impl Lab {
                 .env("PINACLE__DATABASE__URL", &database)
                 .env("PINACLE__GATEWAY__LISTEN", address.to_string())
                 .env("PINACLE__GATEWAY__ADMIN_TOKEN", ADMIN_TOKEN)
+                .env("PINACLE__GATEWAY__MASTER_KEY", MASTER_KEY)
                 .ready_on_admin_port();
             self.services.push(launch.start().await);
         }

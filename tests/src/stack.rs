@@ -14,6 +14,9 @@ use crate::{
 /// The admin token of every gateway of a stack.
 pub const ADMIN_TOKEN: &str = "token-of-a-test-that-is-long-enough-for-anybody";
 
+/// The master key of every gateway of a test.
+pub const MASTER_KEY: &str = "7465737473206f662050696e61636c65207465737473206f662050696e61636c";
+
 /// What a stack is to consist of.
 #[derive(Default)]
 pub struct Builder {
@@ -107,6 +110,7 @@ impl Builder {
                         .env("PINACLE__DATABASE__URL", &stack.database)
                         .env("PINACLE__GATEWAY__LISTEN", address.to_string())
                         .env("PINACLE__GATEWAY__ADMIN_TOKEN", ADMIN_TOKEN)
+                        .env("PINACLE__GATEWAY__MASTER_KEY", MASTER_KEY)
                 }
                 "ingest" => launch.env("PINACLE__DATABASE__URL", &stack.database),
                 _ => launch,

@@ -82,3 +82,23 @@ fn secrets_are_read_from_files_and_never_printed() {
     let missing = load::<Example>(None, environment(&[("PINACLE__BUS__PASSWORD", "file:/nonexistent")])).unwrap_err();
     assert!(missing.to_string().contains("/nonexistent"), "{missing}");
 }
+
+#[test]
+fn a_secrets_file_is_read_again_and_told_when_others_may_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let kept = file("first\n");
+    let set = |mode| std::fs::set_permissions(kept.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    let setting = format!("file:{}", kept.path().display());
+    let settings: Example = load(None, environment(&[("PINACLE__BUS__PASSWORD", &setting)])).unwrap();
+    let secret = settings.bus.password;
+    set(0o600);
+    assert_eq!(secret.exposure(), None);
+    for mode in [0o640, 0o604, 0o666] {
+        set(mode);
+        assert!(secret.exposure().unwrap().contains("chmod 600"), "{mode:o}");
+    }
+    std::fs::write(kept.path(), "second\n").unwrap();
+    assert_eq!(secret.reread().unwrap().expose(), "second");
+    let given = Secret::new("value");
+    assert_eq!((given.exposure(), given.reread().unwrap().expose()), (None, "value"));
+}

@@ -17,6 +17,7 @@ use nix::{
     sys::{signal, statvfs::statvfs},
     unistd::Pid,
 };
+use pinacle_bus::crypto::Key;
 use rand::RngExt;
 use tokio::time::{Instant, sleep};
 
@@ -65,6 +66,14 @@ impl Home {
         let secret = bytes.iter().fold(String::from("p"), |text, byte| format!("{text}{byte:02x}"));
         self.write_secret(name, &secret)?;
         Ok(secret)
+    }
+
+    /// A key for encryption that is made the first time and then stays.
+    pub fn key(&self, name: &str) -> Result<(), Failure> {
+        if self.has_secret(name) {
+            return Ok(());
+        }
+        self.write_secret(name, &Key::random().to_hex()).map(drop)
     }
 
     /// Writes a secret, whole or not at all.

@@ -44,6 +44,9 @@ pub(super) struct Plan {
 /// The services in the order of their start.
 pub(super) const NAMES: [&str; 4] = ["orchestrator", "ingest", "gateway", "agent"];
 
+/// The secret under which the gateway keeps what is encrypted in the database.
+pub(super) const MASTER_KEY: &str = "master_key";
+
 /// Where a service's program is: beside this one.
 pub(super) fn program(name: &str) -> Result<PathBuf, Failure> {
     let here = std::env::current_exe().map_err(|error| Failure::failed(format!("cannot find myself: {error}")))?;
@@ -78,6 +81,7 @@ impl Plan {
                 set("DATABASE__URL", &self.database);
                 set("GATEWAY__LISTEN", &self.listen);
                 set("GATEWAY__ADMIN_TOKEN", &home.secret_setting("admin_token"));
+                set("GATEWAY__MASTER_KEY", &home.secret_setting(MASTER_KEY));
             }
             "agent" => {
                 set("AGENT__STATE_DIR", &home.folder.path("agent").to_string_lossy());

@@ -98,6 +98,7 @@ impl Start<'_> {
         };
         let postgres = if up.database.is_empty() { Some(Postgres::find(self.home, &up.postgres_bin)?) } else { None };
         self.home.secret("admin_token")?;
+        self.home.key(services::MASTER_KEY)?;
 
         let mut shown = Vec::new();
         let mut ground = Vec::new();

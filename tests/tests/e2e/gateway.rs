@@ -8,3 +8,4 @@ mod live;
 pub mod resume;
 mod socket;
 pub mod stage;
+mod vault;

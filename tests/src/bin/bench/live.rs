@@ -9,7 +9,7 @@ use pinacle_bus::{
     client::Bus,
     contract::{HostId, Subject, Timestamp},
 };
-use pinacle_tests::{Launch, Nats, Postgres, Process, User, machine};
+use pinacle_tests::{Launch, Nats, Postgres, Process, User, machine, stack::MASTER_KEY};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
@@ -39,6 +39,7 @@ pub async fn run() -> Report {
         .env("PINACLE__DATABASE__URL", &database)
         .env("PINACLE__GATEWAY__LISTEN", listen.to_string())
         .env("PINACLE__GATEWAY__ADMIN_TOKEN", TOKEN)
+        .env("PINACLE__GATEWAY__MASTER_KEY", MASTER_KEY)
         .ready_on_admin_port()
         .start()
         .await;

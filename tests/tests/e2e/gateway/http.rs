@@ -1,6 +1,6 @@
 //! HTTP: who may ask, what is told when something is wrong, and the live state.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use pinacle_bus::{
     client::{Ask, respond},
@@ -12,7 +12,7 @@ use pinacle_bus::{
         topology::StreamName,
     },
 };
-use pinacle_tests::{Launch, eventually};
+use pinacle_tests::{Launch, Sandbox, eventually, stack::MASTER_KEY};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::{
@@ -398,7 +398,7 @@ async fn requests_beyond_the_limits_are_refused_and_none_hangs() {
 }
 
 #[tokio::test]
-async fn it_refuses_to_start_without_a_token_or_with_a_taken_port() {
+async fn it_refuses_to_start_without_a_token_or_a_master_key_or_with_a_taken_port() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let launch = || {
@@ -411,13 +411,26 @@ async fn it_refuses_to_start_without_a_token_or_with_a_taken_port() {
     assert_eq!(without.wait(SOON).await.code(), Some(64));
     let said = without.log_text();
     assert!(said.contains("gateway.admin_token: there is none"), "{said}");
-    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    assert!(said.contains("gateway.master_key: there is none"), "{said}");
+    assert_eq!(said.trim().lines().count(), 2, "{said}");
 
     let mut short = launch().env("PINACLE__GATEWAY__ADMIN_TOKEN", "short-token").spawn();
     assert_eq!(short.wait(SOON).await.code(), Some(64));
     assert!(short.log_text().contains("at least 32") && !short.log_text().contains("short-token"));
 
-    let mut busy = launch().env("PINACLE__GATEWAY__ADMIN_TOKEN", TOKEN).spawn();
+    let sandbox = Sandbox::new();
+    let kept = sandbox.path().join("master_key");
+    fs::write(&kept, format!("{MASTER_KEY}\n")).unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o644)).unwrap();
+    let setting = format!("file:{}", kept.display());
+    let with_token = || launch().env("PINACLE__GATEWAY__ADMIN_TOKEN", TOKEN);
+    let mut open = with_token().env("PINACLE__GATEWAY__MASTER_KEY", &setting).spawn();
+    assert_eq!(open.wait(SOON).await.code(), Some(64));
+    assert!(open.log_text().contains("may be read by others (mode 0644)"), "{}", open.log_text());
+    assert!(!open.log_text().contains(MASTER_KEY));
+
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut busy = with_token().env("PINACLE__GATEWAY__MASTER_KEY", &setting).spawn();
     assert_eq!(busy.wait(SOON).await.code(), Some(1));
     let said = busy.log_text();
     assert!(said.contains(&address.to_string()) && said.contains("is it taken?"), "{said}");

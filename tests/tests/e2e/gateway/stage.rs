@@ -14,7 +14,7 @@ use pinacle_bus::{
         topology::{HOSTS, PODS},
     },
 };
-use pinacle_tests::{Launch, Nats, Postgres, Process, User, eventually, machine};
+use pinacle_tests::{Launch, Nats, Postgres, Process, User, eventually, machine, stack::MASTER_KEY};
 use reqwest::{Client, Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -86,6 +86,7 @@ impl Stage {
             .env("PINACLE__DATABASE__URL", database)
             .env("PINACLE__GATEWAY__LISTEN", address.to_string())
             .env("PINACLE__GATEWAY__ADMIN_TOKEN", TOKEN)
+            .env("PINACLE__GATEWAY__MASTER_KEY", MASTER_KEY)
     }
 
     /// Ingest, for what comes from the history.
