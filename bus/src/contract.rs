@@ -10,6 +10,7 @@
 pub mod command;
 pub mod dead;
 pub mod document;
+pub mod enrolment;
 pub mod event;
 pub mod exec;
 pub mod grant;

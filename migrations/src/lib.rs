@@ -25,6 +25,9 @@ mod m20261125_090000_create_account;
 mod m20261125_090100_create_login;
 mod m20261125_090200_create_team;
 mod m20261125_090300_create_api_token;
+mod m20261125_120000_tell_whose_a_host_is;
+mod m20261125_121000_create_host_enrolment;
+mod m20261125_122000_create_host_key;
 mod m20261125_130000_create_data_key;
 
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
@@ -68,6 +71,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_090200_create_team::Migration),
             Box::new(m20261125_090300_create_api_token::Migration),
             Box::new(m20261125_130000_create_data_key::Migration),
+            Box::new(m20261125_120000_tell_whose_a_host_is::Migration),
+            Box::new(m20261125_121000_create_host_enrolment::Migration),
+            Box::new(m20261125_122000_create_host_key::Migration),
         ]
     }
 }

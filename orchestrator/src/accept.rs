@@ -21,7 +21,7 @@ use crate::{
     reconcile::ReconcileError,
     record::{knows, operation_of},
     tell,
-    terms::Terms,
+    terms::{Terms, TermsError},
 };
 
 const AT_ONCE: usize = 64;
@@ -65,8 +65,9 @@ async fn accept(engine: &Engine, terms: &Terms, delivered: &Delivered) -> Outcom
     }
     let verdict = match request.kind.as_str() {
         "pod" => pod(engine, &request).await,
-        "host" => match terms.handle(&request).await {
+        "host" => match terms.handle(engine, &request).await {
             Ok(()) => return Outcome::Done,
+            Err(TermsError::NotYet) => return Outcome::Later(SOON),
             Err(error) => return Outcome::Retry { reason: error.to_string() },
         },
         other => Ok(Verdict::Refused(format!("nothing is known of things of the kind {other}"))),

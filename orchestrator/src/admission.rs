@@ -40,6 +40,10 @@ fn admit(inventory: &Inventory, names: &Names, now: Timestamp) -> HostRecord {
         allowed_owners: [].into(),
         pinned_host_keys: offered_keys(inventory),
         facts: inventory.facts.clone(),
+        owner: None,
+        notes: String::new(),
+        maintenance: Vec::new(),
+        disabled: false,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use pinacle_bus::{
-    client::{Bucket, Bus, BusError},
+    client::{Bucket, Bus, BusError, Entry},
     contract::{
         HostId, PodId, Timestamp,
         ledger::{HostLedger, Reservation},
@@ -51,6 +51,22 @@ impl Ledgers {
     /// When it does not exist or the server does not answer.
     pub async fn open(bus: &Bus, view: View) -> Result<Self, BusError> {
         Ok(Self { bucket: bus.bucket(&LEDGER).await?, view })
+    }
+
+    /// A host's ledger as it is now.
+    ///
+    /// # Errors
+    /// When the bus does not answer.
+    pub async fn get(&self, host: HostId) -> Result<Option<Entry<HostLedger>>, BusError> {
+        self.bucket.get(&host.to_string()).await
+    }
+
+    /// Removes the ledger of a host that goes.
+    ///
+    /// # Errors
+    /// When somebody else wrote it meanwhile, or the bus does not answer.
+    pub async fn forget(&self, host: HostId, ledger: Entry<HostLedger>) -> Result<(), BusError> {
+        self.bucket.delete(&host.to_string(), ledger.revision).await
     }
 
     /// Reserves room for a pod on the best host that has it. A pod that has room somewhere keeps that: whoever works on

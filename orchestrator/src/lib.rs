@@ -88,7 +88,7 @@ pub async fn start(context: Context, settings: OrchestratorSettings) -> anyhow::
     };
     context.supervisor.spawn("liveness", OnFailure::Restart, move || follow.clone().run());
 
-    start_pods(&context, &bus, &registry, &settings).await?;
+    start_pods(&context, &bus, (&registry, &names), &settings).await?;
 
     let most_at_once = settings.orchestrator.inventories_at_once;
     let shutdown = context.shutdown.clone();
@@ -114,7 +114,7 @@ pub async fn start(context: Context, settings: OrchestratorSettings) -> anyhow::
 async fn start_pods(
     context: &Context,
     bus: &Bus,
-    registry: &Registry,
+    (registry, names): (&Registry, &Names),
     settings: &OrchestratorSettings,
 ) -> anyhow::Result<()> {
     let (supervisor, shutdown) = (&context.supervisor, context.shutdown.clone());
@@ -144,7 +144,7 @@ async fn start_pods(
     reconcile::start(supervisor, &engine).await?;
     let working = engine.clone();
     supervisor.spawn("operations", OnFailure::Restart, move || dispatch::run(working.clone()));
-    let terms = Terms::new(bus.clone(), registry.clone());
+    let terms = Terms::new(bus.clone(), registry.clone(), names.clone());
     supervisor.spawn("requests", OnFailure::Restart, move || {
         let (engine, terms) = (engine.clone(), terms.clone());
         async move {

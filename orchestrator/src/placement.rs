@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use pinacle_bus::contract::{
     HostId, Timestamp,
-    host::{HostRecord, HostState},
+    host::{HostRecord, HostState, Maintenance},
     ledger::{HostLedger, PORTS, Reservation},
     pod::{PodRecord, Tier},
 };
@@ -97,7 +97,9 @@ impl Capacity {
 /// Why a host cannot take a pod, before it is put into words.
 enum Lack {
     NotOnline,
+    Disabled,
     Cordoned,
+    Maintained(Maintenance),
     Docker,
     Runtime,
     Ssh,
@@ -150,11 +152,17 @@ fn lack(demand: &Demand<'_>, candidate: &Candidate<'_>, rules: &Rules) -> Option
     if spec.only_host.is_some_and(|only| only != host.host_id) {
         return Some(Lack::OtherHost);
     }
+    if host.disabled {
+        return Some(Lack::Disabled);
+    }
     if host.state != HostState::Online {
         return Some(Lack::NotOnline);
     }
     if host.cordoned {
         return Some(Lack::Cordoned);
+    }
+    if let Some(window) = host.maintained_at(Timestamp::now()) {
+        return Some(Lack::Maintained(window.clone()));
     }
     if !host.allowed_owners.is_empty() && !host.allowed_owners.contains(&demand.pod.owner) {
         return Some(Lack::Owner);
@@ -201,7 +209,9 @@ impl Lack {
         };
         match self {
             Self::NotOnline => format!("is {}", host.state.as_str()),
+            Self::Disabled => "is disabled".into(),
             Self::Cordoned => "is cordoned".into(),
+            Self::Maintained(window) => format!("is under maintenance until {}", window.until),
             Self::Docker => "has no Docker that answers".into(),
             Self::Runtime => format!("has no runtime {}", demand.pod.spec.runtime),
             Self::Ssh => "does not say where it takes SSH, or by which key it is known".into(),

@@ -40,6 +40,10 @@ pub fn record(name: &str) -> HostRecord {
         allowed_owners: [].into(),
         pinned_host_keys: Vec::new(),
         facts: facts(),
+        owner: None,
+        notes: String::new(),
+        maintenance: Vec::new(),
+        disabled: false,
     }
 }
 

@@ -1,6 +1,8 @@
 //! A host's terms: whether it takes new pods, whose, its labels and the SSH keys it is known by. People change them by
 //! requests `req.host.<host>.<verb>`; each is one compare-and-set of the host's record, done at once.
 
+mod join;
+
 use std::collections::BTreeSet;
 
 use pinacle_bus::{
@@ -11,17 +13,20 @@ use pinacle_bus::{
         host::HostRecord,
         inventory::Inventory,
         message::Message,
-        request::{LabelHost, Operation, OperationStep, Progress, Request},
+        request::{LabelHost, MaintainHost, NoteHost, Operation, OperationStep, Progress, Request},
         subject::EventKind,
         topology::StreamName,
     },
 };
 use serde::Deserialize;
 
-use crate::{lease::won, reconcile::ReconcileError, registry::Registry, tell};
+use crate::{
+    lease::won, names::Names, operation::context::Engine, reconcile::ReconcileError, registry::Registry, tell,
+};
 
 /// What can be asked of a host.
-pub const VERBS: [&str; 5] = ["cordon", "uncordon", "label", "allow", "trust-keys"];
+pub const VERBS: [&str; 11] =
+    ["enrol", "remove", "disable", "enable", "cordon", "uncordon", "label", "note", "maintain", "allow", "trust-keys"];
 /// How often a record is read again when somebody else keeps writing it.
 const MOST_CONFLICTS: usize = 5;
 
@@ -41,6 +46,9 @@ pub enum TermsError {
     /// Others keep writing the record.
     #[error("the record of {0} is written by others all the time")]
     Contended(HostId),
+    /// What is under way on the host must end first.
+    #[error("something is under way on the host")]
+    NotYet,
 }
 
 impl From<pinacle_bus::client::BusError> for TermsError {
@@ -54,20 +62,21 @@ impl From<pinacle_bus::client::BusError> for TermsError {
 pub struct Terms {
     bus: Bus,
     registry: Registry,
+    names: Names,
 }
 
 impl Terms {
-    /// Writes to `registry`.
-    pub fn new(bus: Bus, registry: Registry) -> Self {
-        Self { bus, registry }
+    /// Writes to `registry`; `names` are those taken already.
+    pub fn new(bus: Bus, registry: Registry, names: Names) -> Self {
+        Self { bus, registry, names }
     }
 
     /// Carries out a request of kind `host` and tells its outcome, also that it cannot be done. Once more is the same.
     ///
     /// # Errors
     /// When it is to be tried again.
-    pub async fn handle(&self, request: &Request) -> Result<(), TermsError> {
-        let cause = match self.carry_out(request).await? {
+    pub async fn handle(&self, engine: &Engine, request: &Request) -> Result<(), TermsError> {
+        let cause = match self.carry_out(engine, request).await? {
             Ok(record) => {
                 self.tell_terms(request, &record).await?;
                 None
@@ -78,13 +87,18 @@ impl Terms {
     }
 
     /// The record as it is then, or why not.
-    async fn carry_out(&self, request: &Request) -> Result<Result<HostRecord, String>, TermsError> {
+    async fn carry_out(&self, engine: &Engine, request: &Request) -> Result<Result<HostRecord, String>, TermsError> {
         if request.deadline_at.is_some_and(|deadline| deadline < Timestamp::now()) {
             return Ok(Err("nobody wanted it any more when its turn came".into()));
         }
         let Ok(host) = request.target_id.parse::<HostId>() else {
             return Ok(Err(format!("{} is no host's id", request.target_id)));
         };
+        match request.verb.as_str() {
+            "enrol" => return self.enrol(request, host).await,
+            "remove" => return self.remove(engine, request, host).await,
+            _ => {}
+        }
         for _ in 0..MOST_CONFLICTS {
             let Some(entry) = self.registry.records().get(&host.to_string()).await? else {
                 return Ok(Err(format!("there is no host {host}")));
@@ -107,8 +121,18 @@ impl Terms {
 
     async fn apply(&self, request: &Request, record: &mut HostRecord) -> Result<Result<(), String>, TermsError> {
         match request.verb.as_str() {
+            "disable" => record.disabled = true,
+            "enable" => record.disabled = false,
             "cordon" => record.cordoned = true,
             "uncordon" => record.cordoned = false,
+            "note" => match parameters::<NoteHost>(request) {
+                Ok(change) => record.notes = change.notes,
+                Err(why) => return Ok(Err(why)),
+            },
+            "maintain" => match parameters::<MaintainHost>(request) {
+                Ok(change) => record.maintenance = change.windows,
+                Err(why) => return Ok(Err(why)),
+            },
             "label" => match parameters::<LabelHost>(request) {
                 Ok(change) => {
                     record.labels.retain(|key, _| !change.remove.contains(key));

@@ -475,7 +475,7 @@ fn count(changes: &watch::Sender<u64>) {
 /// What of a host's record decides whether it takes pods.
 fn offer(host: &HostRecord) -> impl PartialEq + use<> {
     let HostRecord { state, cordoned, labels, allowed_owners, pinned_host_keys, facts, .. } = host.clone();
-    (state, cordoned, labels, allowed_owners, pinned_host_keys, facts)
+    (state, cordoned, labels, allowed_owners, pinned_host_keys, facts, host.disabled, host.maintenance.clone())
 }
 
 fn malformed(name: &str, key: &str, error: &pinacle_bus::contract::DecodeError) {

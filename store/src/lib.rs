@@ -17,10 +17,11 @@ pub use database::{Database, Timeouts};
 pub use entity::{
     account::Model as AccountRow, api_token::Model as ApiTokenRow, data_key::Model as DataKeyRow,
     dead_letter::Model as DeadLetterRow, exec_log::Model as ExecRow, host::Model as HostRow,
-    host_event::Model as HostEventRow, host_metrics::Model as HostSampleRow, login::Model as LoginRow,
-    operation::Model as OperationRow, operation_step::Model as OperationStepRow, pod::Model as PodRow,
-    pod_event::Model as PodEventRow, pod_metrics::Model as PodSampleRow, request::Model as RequestRow,
-    team::Model as TeamRow, team_member::Model as TeamMemberRow,
+    host_enrolment::Model as HostEnrolmentRow, host_event::Model as HostEventRow, host_key::Model as HostKeyRow,
+    host_metrics::Model as HostSampleRow, login::Model as LoginRow, operation::Model as OperationRow,
+    operation_step::Model as OperationStepRow, pod::Model as PodRow, pod_event::Model as PodEventRow,
+    pod_metrics::Model as PodSampleRow, request::Model as RequestRow, team::Model as TeamRow,
+    team_member::Model as TeamMemberRow,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use metrics::{
@@ -30,7 +31,10 @@ pub use metrics::{
 pub use page::{Cursor, Direction, Page, PageRequest};
 pub use partition::{Partition, Partitioned, PartitionsChanged};
 pub use projection::{Applied, Mark, Replaced};
-pub use query::{EventFilter, EventRow, ExecFilter, HostFilter, OperationFilter, Person, PodFilter};
+pub use query::{
+    Claimed, EnrolmentClaim, EnrolmentRefused, EventFilter, EventRow, ExecFilter, HostFilter, OperationFilter, Person,
+    PodFilter,
+};
 pub use retention::Expiring;
 pub use rollup::RollupDone;
 pub use scope::Scope;

@@ -113,6 +113,10 @@ impl Database {
             cordoned: false,
             labels: Value::Null,
             facts: Value::Null,
+            owner: None,
+            notes: String::new(),
+            maintenance: Value::Null,
+            disabled: false,
             deleted_at: Some(at),
             stream_sequence: sequence,
         };

@@ -2,13 +2,16 @@
 
 mod data_key;
 mod dead_letter;
+mod enrolment;
 mod event;
 mod host;
+mod host_key;
 mod operation;
 mod person;
 mod pod;
 mod sample;
 
+pub use enrolment::{Claimed, EnrolmentClaim, EnrolmentRefused};
 pub use event::{EventFilter, EventRow};
 pub use host::HostFilter;
 pub use operation::{ExecFilter, OperationFilter};

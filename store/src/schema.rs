@@ -3,9 +3,9 @@
 use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, sea_query::ColumnType};
 
 use crate::entity::{
-    account, api_token, data_key, dead_letter, exec_log, host, host_event, host_metrics, host_metrics_1h,
-    host_metrics_1m, login, operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m,
-    request, rollup_pending, rollup_pending_hour, team, team_member,
+    account, api_token, data_key, dead_letter, exec_log, host, host_enrolment, host_event, host_key, host_metrics,
+    host_metrics_1h, host_metrics_1m, login, operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h,
+    pod_metrics_1m, request, rollup_pending, rollup_pending_hour, team, team_member,
 };
 
 /// A table.
@@ -39,7 +39,9 @@ pub fn tables() -> Vec<Table> {
         table::<dead_letter::Entity>(),
         table::<exec_log::Entity>(),
         table::<host::Entity>(),
+        table::<host_enrolment::Entity>(),
         table::<host_event::Entity>(),
+        table::<host_key::Entity>(),
         table::<host_metrics::Entity>(),
         table::<host_metrics_1h::Entity>(),
         table::<host_metrics_1m::Entity>(),

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tracing::debug;
 
 use super::{Bus, BusError, MessageContext, context};
-use crate::contract::{DecodeError, Message, Subject, Timestamp, decode, topology::StreamName};
+use crate::contract::{DecodeError, HostId, Message, Subject, Timestamp, decode, topology::StreamName};
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,23 @@ impl Bus {
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(BusError::from_source("read stream")(error)),
         }
+    }
+}
+
+impl Bus {
+    /// Removes the newest inventory or heartbeat of a host that goes from its stream.
+    ///
+    /// # Errors
+    /// When the stream does not exist or the server does not answer.
+    pub async fn forget(&self, stream: StreamName, host: HostId) -> Result<(), BusError> {
+        let subject =
+            if stream == StreamName::Heartbeats { Subject::Heartbeat(host) } else { Subject::Inventory(host) };
+        let held = self
+            .jetstream()
+            .get_stream_no_info(stream.as_str())
+            .await
+            .map_err(BusError::from_source("look up stream"))?;
+        held.purge().filter(subject.to_string()).await.map(drop).map_err(BusError::from_source("forget a host"))
     }
 }
 

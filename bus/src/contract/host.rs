@@ -180,10 +180,45 @@ pub struct HostRecord {
     pub pinned_host_keys: Vec<String>,
     /// From its newest inventory.
     pub facts: HostFacts,
+    /// Whose it is: a user or a team; null = the installation's own.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// What people want to remember about it.
+    #[serde(default)]
+    pub notes: String,
+    /// When it takes no new pods, whatever else is said.
+    #[serde(default)]
+    pub maintenance: Vec<Maintenance>,
+    /// Its agent may not connect until somebody enables it again. Pods on it go on.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
+impl HostRecord {
+    /// The window of maintenance that it is in at `now`.
+    pub fn maintained_at(&self, now: Timestamp) -> Option<&Maintenance> {
+        self.maintenance.iter().find(|window| window.from <= now && now < window.until)
+    }
+}
+
+/// A window of maintenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// When it begins.
+    pub from: Timestamp,
+    /// When it has ended.
+    pub until: Timestamp,
+    /// What for; may be empty.
+    pub reason: String,
+}
+
+/// Most windows of maintenance of a host.
+pub const MOST_WINDOWS: usize = 32;
+/// Longest notes, in bytes.
+pub const LONGEST_NOTES: usize = 4096;
+
 /// What rarely changes about a host, from its newest inventory.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// The agent's release.
     pub agent_version: String,
@@ -236,6 +271,10 @@ impl Message for HostRecord {
         self.allowed_owners.iter().try_for_each(|owner| check::text("allowed_owners", owner, 255))?;
         check::length("pinned_host_keys", self.pinned_host_keys.len(), 64)?;
         self.pinned_host_keys.iter().try_for_each(|key| check::text("pinned_host_keys", key, 8192))?;
+        check::text("owner", self.owner.as_deref().unwrap_or_default(), 255)?;
+        check::text("notes", &self.notes, LONGEST_NOTES)?;
+        check::length("maintenance", self.maintenance.len(), MOST_WINDOWS)?;
+        self.maintenance.iter().try_for_each(|window| check::text("maintenance.reason", &window.reason, 255))?;
         check::facts(&self.facts)
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     HostId, OperationId, RequestId, Timestamp,
+    host::Maintenance,
     message::{Invalid, Message, check},
 };
 
@@ -77,6 +78,42 @@ pub struct LabelHost {
     /// Labels to take away.
     #[serde(default)]
     pub remove: BTreeSet<String>,
+}
+
+/// The parameters of a request `req.host.<host>.enrol`: on which terms a host joins, or joins again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolHost {
+    /// What it is to be called; another one is found when that is taken.
+    pub name: String,
+    /// Whose it is; null = the installation's own.
+    pub owner: Option<String>,
+    /// Labels that it begins with.
+    pub labels: BTreeMap<String, String>,
+    /// Whose pods it takes; empty = everybody's.
+    pub allowed_owners: BTreeSet<String>,
+    /// The SSH keys that it is known by from now on; empty = those of its first inventory.
+    pub ssh_host_keys: Vec<String>,
+}
+
+/// The parameters of a request `req.host.<host>.note`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteHost {
+    /// What is to be remembered; empty = nothing.
+    pub notes: String,
+}
+
+/// The parameters of a request `req.host.<host>.maintain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintainHost {
+    /// All windows from now on.
+    pub windows: Vec<Maintenance>,
+}
+
+/// The parameters of a request `req.host.<host>.remove`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveHost {
+    /// Whether its samples, events and commands are to be deleted from the history.
+    pub delete_data: bool,
 }
 
 /// A request's row is in the database. Source: ingest, after the commit; in no stream, for whoever waits for it.

@@ -33,6 +33,10 @@ pub fn host(record: &HostRecord, sequence: u64) -> HostRow {
         cordoned: record.cordoned,
         labels: json(&record.labels),
         facts: json(&record.facts),
+        owner: record.owner.clone(),
+        notes: record.notes.clone(),
+        maintenance: json(&record.maintenance),
+        disabled: record.disabled,
         deleted_at: None,
         stream_sequence: count(sequence),
     }

@@ -1,7 +1,13 @@
 //! Pods of a host that is away are lost: nobody knows how they are, and nothing is done about them until it is back. Then
 //! [containers](super::containers) says what they are.
 
-use pinacle_bus::contract::{host::HostState, pod::PodPhase};
+use pinacle_bus::{
+    client::Entry,
+    contract::{
+        host::HostState,
+        pod::{PodPhase, PodRecord},
+    },
+};
 
 use super::{
     ReconcileError, Reconciler, Report,
@@ -21,7 +27,15 @@ impl Reconciler for HostsAway {
             let record = &pod.entry.record;
             let Some(host) = record.host_id.and_then(|host| context.view.host(host)) else { continue };
             report.examined += 1;
-            if host.state != HostState::Offline || record.phase == PodPhase::Deleted {
+            if record.phase == PodPhase::Deleted {
+                continue;
+            }
+            if host.disabled {
+                report.repaired += u64::from(say_disabled(context, &pod.entry, &host.name).await?);
+                continue;
+            }
+            if host.state != HostState::Offline {
+                report.repaired += u64::from(take_back(context, &pod.entry).await?);
                 continue;
             }
             if is_idle(record) && is_alive(record.phase) {
@@ -33,6 +47,27 @@ impl Reconciler for HostsAway {
         }
         Ok(report)
     }
+}
+
+/// What a pod of a disabled host is said to be, behind the host's name.
+const GOES_ON: &str = "is disabled: the pod goes on there, but nobody watches it";
+
+/// A disabled host's silence is wanted, and its pods go on; they say so.
+async fn say_disabled(context: &Context, pod: &Entry<PodRecord>, host: &str) -> Result<bool, ReconcileError> {
+    let cause = format!("its host {host} {GOES_ON}");
+    let record = &pod.record;
+    if !is_idle(record) || !is_alive(record.phase) || record.cause.as_ref() == Some(&cause) {
+        return Ok(false);
+    }
+    context.change(pod, |record| record.cause = Some(cause)).await
+}
+
+/// The host was enabled again.
+async fn take_back(context: &Context, pod: &Entry<PodRecord>) -> Result<bool, ReconcileError> {
+    if !is_idle(&pod.record) || !pod.record.cause.as_ref().is_some_and(|cause| cause.ends_with(GOES_ON)) {
+        return Ok(false);
+    }
+    context.change(pod, |record| record.cause = None).await
 }
 
 /// Whether a record says something of a pod that nobody can know while its host is away. A pod that waits to be started

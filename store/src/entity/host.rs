@@ -24,6 +24,11 @@ pub struct Model {
     pub labels: Value,
     #[sea_orm(column_type = "JsonBinary")]
     pub facts: Value,
+    pub owner: Option<String>,
+    pub notes: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub maintenance: Value,
+    pub disabled: bool,
     pub deleted_at: Option<DateTime<Utc>>,
     pub stream_sequence: i64,
 }

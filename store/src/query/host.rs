@@ -18,7 +18,7 @@ pub struct HostFilter {
 }
 
 impl Database {
-    /// Hosts by id, that is by admission. Hosts belong to no owner: only [`Scope::All`] sees any.
+    /// Hosts by id, that is by admission. Those without an owner only [`Scope::All`] sees.
     ///
     /// # Errors
     /// [`StoreErrorKind::BadCursor`], [`StoreErrorKind::Unavailable`].
@@ -30,10 +30,7 @@ impl Database {
     ) -> Result<Page<HostRow>, StoreError> {
         const QUERY: &str = "list hosts";
         let after = page.after.as_ref().map(|cursor: &Cursor| cursor.key::<String>(QUERY)).transpose()?;
-        if !scope.is_all() {
-            return Ok(page.page(Vec::new(), |row: &HostRow| row.host_id.clone()));
-        }
-        let mut wanted = Condition::all().add(Column::DeletedAt.is_null());
+        let mut wanted = seen_by(scope).add(Column::DeletedAt.is_null());
         if let Some(state) = &filter.state {
             wanted = wanted.add(Column::State.eq(state));
         }
@@ -53,13 +50,20 @@ impl Database {
         const QUERY: &str = "find a host";
         let missing = || StoreError::new(QUERY, StoreErrorKind::NotFound);
         // Postgres takes no NUL, so nothing has such a name.
-        if !scope.is_all() || id_or_name.contains('\0') {
+        if id_or_name.contains('\0') {
             return Err(missing());
         }
-        let wanted = Condition::all()
+        let wanted = seen_by(scope)
             .add(Column::DeletedAt.is_null())
             .add(Condition::any().add(Column::HostId.eq(id_or_name)).add(Column::Name.eq(id_or_name)));
         let select = keyset(Entity::find().filter(wanted), &PageRequest::first(1), Column::HostId, None::<String>);
         self.within(QUERY, select.one(self.orm())).await?.ok_or_else(missing)
+    }
+}
+
+fn seen_by(scope: &Scope) -> Condition {
+    match scope {
+        Scope::All => Condition::all(),
+        Scope::Owners(owners) => Condition::all().add(Column::Owner.is_in(owners)),
     }
 }

@@ -166,6 +166,10 @@ pub fn host_record(host_id: &str, name: &str, sequence: i64) -> HostRow {
         cordoned: false,
         labels: json!({"zone": "a"}),
         facts: json!({"cpu_count": 2}),
+        owner: None,
+        notes: String::new(),
+        maintenance: json!([]),
+        disabled: false,
         deleted_at: None,
         stream_sequence: sequence,
     }
