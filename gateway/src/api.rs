@@ -1,5 +1,6 @@
 //! The HTTP API, version 1, and its description.
 
+mod accounts;
 mod asking;
 mod commands;
 mod dead_letters;
@@ -15,6 +16,7 @@ mod page;
 mod pods;
 mod reconcilers;
 pub mod schema;
+mod sessions;
 mod terms;
 mod version;
 pub mod view;
@@ -35,12 +37,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
+    accounts::{Accounts, origin},
     identity::{self, Keys},
     limits::{self, RateLimits},
     live::Live,
     problem::{Code, Problem},
     request::{self, Limits},
     vault::Vault,
+    web,
 };
 
 /// What handlers work with.
@@ -52,7 +56,11 @@ pub struct App {
     /// How often things may be asked.
     pub limits: RateLimits,
     /// What is kept encrypted.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
+    /// People.
+    pub accounts: Arc<Accounts>,
+    /// What people show to be known by.
+    pub keys: Arc<Keys>,
 }
 
 impl App {
@@ -107,22 +115,43 @@ fn v1() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(dead_letters::one, dead_letters::drop))
         .routes(routes!(dead_letters::resend))
         .routes(routes!(live::live))
+        .routes(routes!(sessions::ticket))
+        .routes(routes!(sessions::list, sessions::end_others))
+        .routes(routes!(sessions::end))
+        .routes(routes!(sessions::account))
+        .routes(routes!(sessions::change_password))
+        .routes(routes!(accounts::first))
+        .routes(routes!(accounts::invite))
+}
+
+/// What takes nobody's identity, below `/api/v1`, too. What is done here must tell a stranger nothing.
+fn open() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(sessions::sign_in))
+        .routes(routes!(accounts::ways))
+        .routes(routes!(accounts::sign_up))
+        .routes(routes!(accounts::reset))
+        .routes(routes!(accounts::set_password))
 }
 
 /// The OpenAPI document, as at `/api/openapi.json`.
 pub fn document() -> utoipa::openapi::OpenApi {
-    let (_, document) = OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", v1()).split_for_parts();
+    let (_, document) =
+        OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", v1().merge(open())).split_for_parts();
     openapi::complete(document)
 }
 
 /// The whole router.
-pub fn router(app: Arc<App>, keys: Arc<Keys>) -> Router {
+pub fn router(app: Arc<App>) -> Router {
     let settings = &app.live.settings;
     let limits = Limits::new(settings);
     let body_limit = DefaultBodyLimit::max(settings.body_limit_bytes);
     // The identity comes before the routing, so that nobody learns without one what exists.
     let v1 = v1().fallback(not_found).layer(from_fn_with_state(app.clone(), limits::limit));
-    let v1: Router<Arc<App>> = v1.layer(from_fn_with_state(keys, identity::require)).into();
+    let v1 = v1.layer(from_fn_with_state(app.keys.clone(), identity::require));
+    let public: Arc<str> = app.accounts.public_url().into();
+    let open = open().layer(from_fn_with_state(public, origin::refuse_foreign));
+    let v1: Router<Arc<App>> = v1.merge(open).into();
     let document = Arc::new(document());
     let page = SwaggerUi::new("/api/docs")
         .config(utoipa_swagger_ui::Config::from("/api/openapi.json").validator_url("none").with_credentials(false));
@@ -130,6 +159,7 @@ pub fn router(app: Arc<App>, keys: Arc<Keys>) -> Router {
         .nest("/api/v1", v1)
         .route("/api/openapi.json", get(move || std::future::ready(Json(document.clone()))))
         .merge(Router::from(page))
+        .merge(web::router())
         .fallback(not_found)
         .layer(body_limit)
         .layer(CatchPanicLayer::custom(Problem::for_panic))

@@ -24,7 +24,7 @@ use crate::{
     request,
 };
 
-pub use keys::{Keys, SUBPROTOCOL, TOKEN_PREFIX};
+pub use keys::{Keys, SUBPROTOCOL, TICKET_PREFIX, TOKEN_PREFIX};
 
 /// The owner of what was made with the installation's own token.
 pub const INSTALLATION: &str = "admin";
@@ -165,6 +165,11 @@ impl Identity {
         self.actor
     }
 
+    /// Whether a person signed in, rather than a token.
+    pub fn is_session(&self) -> bool {
+        matches!(self.actor, Actor::User { via: Via::Session(_), .. })
+    }
+
     /// For logs and records, and the owner of what they make if they name no other.
     pub fn name(&self) -> &str {
         &self.name
@@ -225,7 +230,7 @@ impl Identity {
 
 /// The layer around `/api/v1`.
 pub async fn require(State(keys): State<Arc<Keys>>, mut request: Request, next: Next) -> Response {
-    match keys.identify(request.headers()).await {
+    match keys.identify(request.method(), request.headers()).await {
         Ok(Some(identity)) => {
             if let Some(info) = request::current() {
                 // Set once a request: this layer is passed once.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod accounts;
 pub mod api;
 mod connection;
 mod extract;
@@ -11,6 +12,7 @@ mod proxies;
 mod request;
 pub mod settings;
 pub mod vault;
+mod web;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,6 +26,7 @@ use pinacle_store::{Database, Timeouts};
 use tracing::{info, warn};
 
 use crate::{
+    accounts::Accounts,
     api::App,
     connection::{Guarded, Peer},
     identity::Keys,
@@ -66,14 +69,15 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
             }
         }
     });
-    let vault = vault(&settings.gateway, &database)?;
+    let vault = Arc::new(vault(&settings.gateway, &database)?);
+    let accounts = accounts(&context, &settings.gateway, &database)?;
+    let keys = Keys::new(&token, database.clone(), accounts.sessions.clone(), accounts.public_url());
     let live = Arc::new(Live::new(bus, settings.gateway, context.shutdown.clone()));
     feed::start(&context.supervisor, &live, arrived);
 
-    let keys = Keys::new(&token, database.clone());
     let limits = RateLimits::new(&live.settings);
-    let app = App { live: live.clone(), database: database.clone(), limits, vault };
-    let router = api::router(Arc::new(app), Arc::new(keys));
+    let app = App { live: live.clone(), database: database.clone(), limits, vault, accounts, keys: Arc::new(keys) };
+    let router = api::router(Arc::new(app));
     let shutdown = context.shutdown.clone();
     context.supervisor.spawn_once("http", async move {
         axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
@@ -87,6 +91,18 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
         Ok(())
     });
     Ok(())
+}
+
+/// People, with the task that writes to them.
+fn accounts(context: &Context, settings: &Gateway, database: &Database) -> anyhow::Result<Arc<Accounts>> {
+    let (accounts, errands) = Accounts::new(settings, database.clone(), context.dev)?;
+    let accounts = Arc::new(accounts);
+    let (runner, stop) = (accounts.clone(), context.shutdown.clone());
+    context.supervisor.spawn_once("errands", async move {
+        runner.run_errands(errands, stop).await;
+        Ok(())
+    });
+    Ok(accounts)
 }
 
 fn installation_token(settings: &Gateway) -> anyhow::Result<String> {

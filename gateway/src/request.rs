@@ -25,6 +25,7 @@ use crate::{
     problem::{Code, MEDIA_TYPE, Problem},
     proxies::{Origin, TrustedProxies},
     settings::Gateway,
+    web,
 };
 
 /// The header with a request's id.
@@ -184,6 +185,8 @@ fn secure(headers: &mut HeaderMap, info: &RequestInfo) {
     let policy = if info.path.starts_with("/api/docs") {
         "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; \
          img-src 'self' data:; frame-ancestors 'none'"
+    } else if web::is_page(&info.path) {
+        web::POLICY
     } else {
         "default-src 'none'; frame-ancestors 'none'"
     };

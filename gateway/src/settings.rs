@@ -1,5 +1,7 @@
 //! What the gateway can be told. `default.toml` documents every key.
 
+mod people;
+
 use std::{net::SocketAddr, time::Duration};
 
 use pinacle_bus::{
@@ -10,6 +12,8 @@ use pinacle_bus::{
     },
 };
 use serde::{Deserialize, Serialize};
+
+pub use people::SignUp;
 
 use crate::proxies::TrustedProxies;
 use crate::vault::MasterKeys;
@@ -45,6 +49,15 @@ pub struct Gateway {
     pub listen: String,
     pub admin_token: Secret,
     pub master_key: Secret,
+    pub public_url: String,
+    pub sign_up: SignUp,
+    pub admin_emails: String,
+    pub session_idle_ms: u64,
+    pub session_max_ms: u64,
+    pub invite_link_ms: u64,
+    pub reset_link_ms: u64,
+    pub smtp_url: Secret,
+    pub mail_from: String,
     pub allowed_origins: String,
     pub trusted_proxies: String,
     pub api_requests_per_second: u32,
@@ -59,6 +72,7 @@ pub struct Gateway {
     pub live_message_bytes: usize,
     pub live_ping_ms: u64,
     pub live_write_timeout_ms: u64,
+    pub live_recheck_ms: u64,
     pub live_push_interval_ms: u64,
     pub live_recent_events: usize,
 }
@@ -133,8 +147,10 @@ impl Gateway {
             (100..=300_000).contains(&self.live_write_timeout_ms),
             "must be from 100 to 300000",
         );
+        check("live_recheck_ms", (100..=300_000).contains(&self.live_recheck_ms), "must be from 100 to 300000");
         check("live_push_interval_ms", self.live_push_interval_ms <= 10_000, "must be at most 10000");
         check("live_recent_events", (16..=1_000_000).contains(&self.live_recent_events), "must be from 16 to 1000000");
+        faults.extend(people::faults(self));
         faults
     }
 

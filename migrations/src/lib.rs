@@ -25,6 +25,10 @@ mod m20261125_090000_create_account;
 mod m20261125_090100_create_login;
 mod m20261125_090200_create_team;
 mod m20261125_090300_create_api_token;
+mod m20261125_100000_create_account_token;
+mod m20261125_101000_create_live_ticket;
+mod m20261125_102000_create_account_factor;
+mod m20261125_103000_create_account_identity;
 mod m20261125_120000_tell_whose_a_host_is;
 mod m20261125_121000_create_host_enrolment;
 mod m20261125_122000_create_host_key;
@@ -70,10 +74,14 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_090100_create_login::Migration),
             Box::new(m20261125_090200_create_team::Migration),
             Box::new(m20261125_090300_create_api_token::Migration),
-            Box::new(m20261125_130000_create_data_key::Migration),
+            Box::new(m20261125_100000_create_account_token::Migration),
+            Box::new(m20261125_101000_create_live_ticket::Migration),
+            Box::new(m20261125_102000_create_account_factor::Migration),
+            Box::new(m20261125_103000_create_account_identity::Migration),
             Box::new(m20261125_120000_tell_whose_a_host_is::Migration),
             Box::new(m20261125_121000_create_host_enrolment::Migration),
             Box::new(m20261125_122000_create_host_key::Migration),
+            Box::new(m20261125_130000_create_data_key::Migration),
         ]
     }
 }

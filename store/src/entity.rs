@@ -1,6 +1,9 @@
 //! The tables as SeaORM knows them. Private: whoever reads for a person comes through a finder with a scope.
 
 pub mod account;
+pub mod account_factor;
+pub mod account_identity;
+pub mod account_token;
 pub mod api_token;
 pub mod data_key;
 pub mod dead_letter;
@@ -12,6 +15,7 @@ pub mod host_key;
 pub mod host_metrics;
 pub mod host_metrics_1h;
 pub mod host_metrics_1m;
+pub mod live_ticket;
 pub mod login;
 pub mod operation;
 pub mod operation_step;
@@ -20,6 +24,7 @@ pub mod pod_event;
 pub mod pod_metrics;
 pub mod pod_metrics_1h;
 pub mod pod_metrics_1m;
+pub mod recovery_code;
 pub mod request;
 pub mod rollup_pending;
 pub mod rollup_pending_hour;

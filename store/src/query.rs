@@ -1,16 +1,19 @@
 //! What people read. Every finder takes a [`Scope`](crate::Scope) and puts it into its condition.
 
+mod account;
 mod data_key;
 mod dead_letter;
 mod enrolment;
 mod event;
 mod host;
 mod host_key;
+mod login;
 mod operation;
 mod person;
 mod pod;
 mod sample;
 
+pub use account::AccountTokenPurpose;
 pub use enrolment::{Claimed, EnrolmentClaim, EnrolmentRefused};
 pub use event::{EventFilter, EventRow};
 pub use host::HostFilter;

@@ -3,9 +3,10 @@
 use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, sea_query::ColumnType};
 
 use crate::entity::{
-    account, api_token, data_key, dead_letter, exec_log, host, host_enrolment, host_event, host_key, host_metrics,
-    host_metrics_1h, host_metrics_1m, login, operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h,
-    pod_metrics_1m, request, rollup_pending, rollup_pending_hour, team, team_member,
+    account, account_factor, account_identity, account_token, api_token, data_key, dead_letter, exec_log, host,
+    host_enrolment, host_event, host_key, host_metrics, host_metrics_1h, host_metrics_1m, live_ticket, login,
+    operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, recovery_code, request,
+    rollup_pending, rollup_pending_hour, team, team_member,
 };
 
 /// A table.
@@ -34,6 +35,9 @@ pub struct TableColumn {
 pub fn tables() -> Vec<Table> {
     vec![
         table::<account::Entity>(),
+        table::<account_factor::Entity>(),
+        table::<account_identity::Entity>(),
+        table::<account_token::Entity>(),
         table::<api_token::Entity>(),
         table::<data_key::Entity>(),
         table::<dead_letter::Entity>(),
@@ -45,6 +49,7 @@ pub fn tables() -> Vec<Table> {
         table::<host_metrics::Entity>(),
         table::<host_metrics_1h::Entity>(),
         table::<host_metrics_1m::Entity>(),
+        table::<live_ticket::Entity>(),
         table::<login::Entity>(),
         table::<operation::Entity>(),
         table::<operation_step::Entity>(),
@@ -53,6 +58,7 @@ pub fn tables() -> Vec<Table> {
         table::<pod_metrics::Entity>(),
         table::<pod_metrics_1h::Entity>(),
         table::<pod_metrics_1m::Entity>(),
+        table::<recovery_code::Entity>(),
         table::<request::Entity>(),
         table::<rollup_pending::Entity>(),
         table::<rollup_pending_hour::Entity>(),

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
+use reqwest::Method;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -50,6 +51,8 @@ pub(super) struct Started {
     pub parts: Vec<Shown>,
     /// The gateway's address.
     pub gateway: String,
+    /// The link that the first admin comes in by, while there is none.
+    pub first_link: Option<String>,
     /// The host that this machine is.
     pub host: Option<String>,
     /// Where the sample pod answers.
@@ -111,9 +114,10 @@ impl Start<'_> {
             shown.append(&mut ground);
         }
         self.services(parts, &mut shown, names, &self.plan(&nats_url, listen, told.clone())).await?;
+        let first_link = self.first_link(&gateway_url(listen)).await?;
         let host = if up.agent { Some(self.await_host(&gateway_url(listen)).await?) } else { None };
         let sample = if told.is_some() { self.sample(&gateway_url(listen)).await } else { None };
-        Ok(Started { parts: shown, gateway: gateway_url(listen), host, sample, took: began.elapsed() })
+        Ok(Started { parts: shown, gateway: gateway_url(listen), first_link, host, sample, took: began.elapsed() })
     }
 
     /// What pods stand on, started. Its absence is no reason to stop.
@@ -149,6 +153,13 @@ impl Start<'_> {
             self.console.warn(&format!("no sample pod: {}", failure.line()));
             None
         })
+    }
+
+    /// While nobody has an account: the link that the first admin sets a password by.
+    async fn first_link(&self, gateway: &str) -> Result<Option<String>, Failure> {
+        let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
+        let answer = api.send(Method::POST, "/accounts/first", &[]).await?;
+        Ok(answer.pointer("/link/url").and_then(serde_json::Value::as_str).map(str::to_owned))
     }
 
     /// NATS and Postgres side by side; what is missing of the two was given by address.

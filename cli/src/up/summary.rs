@@ -11,6 +11,7 @@ pub(super) fn print(terminal: &Terminal, home: &Home, started: &Started) -> Resu
     if terminal.json {
         return terminal.object(&serde_json::json!({
             "gateway": started.gateway,
+            "first_link": started.first_link,
             "host": started.host,
             "sample": started.sample,
             "token_file": home.folder.secret("admin_token"),
@@ -49,9 +50,17 @@ pub(super) fn print(terminal: &Terminal, home: &Home, started: &Started) -> Resu
             ],
         );
     }
+    if let Some(link) = &started.first_link {
+        rows.insert(0, ("your password, once", link.clone()));
+    } else {
+        rows.insert(0, ("sign in", format!("{gateway}/sign-in")));
+    }
     terminal.line("")?;
     for (what, how) in rows {
         terminal.line(&format!("{}{how}", terminal.paint(&format!("{what:<20}"), Tone::Dim)))?;
+    }
+    if started.first_link.is_some() {
+        terminal.line("\nNobody has an account yet: open the first link, set a password, and you are the admin.")?;
     }
     terminal.line("\nCtrl-C stops everything; the next start finds all data again.")
 }

@@ -16,7 +16,7 @@ use crate::{
 /// Follow hosts, pods and events
 ///
 /// A WebSocket of JSON texts: see the schemas `ClientMessage` and `ServerMessage`. A page in a browser, which cannot set
-/// headers, offers the subprotocols `pinacle.v1` and `bearer.<token>`. State comes as it is now, and again whenever it
+/// headers, offers the subprotocols `pinacle.v1` and `bearer.<ticket>`, with a ticket of `POST /live/ticket`. State comes as it is now, and again whenever it
 /// changes; who reads slowly skips what is old by then. Events come each once and in order; after a reconnect go on with
 /// `after`, the last `sequence` that you have. Close code 1001 means: connect again.
 #[utoipa::path(get, path = "/live", operation_id = "live", tag = "live",
@@ -41,7 +41,7 @@ pub async fn live(
     };
     // Above what the session takes, so that a message which is a little too long gets an answer instead of the end.
     let most = shared.settings.live_message_bytes.saturating_mul(4);
-    let session = shared.clone();
+    let (session, keys) = (shared.clone(), app.keys.clone());
     let token = shared.sessions.token();
     Ok(upgrade
         .protocols([SUBPROTOCOL])
@@ -50,7 +50,7 @@ pub async fn live(
         .max_write_buffer_size(FULL_FRAME_BYTES * 8)
         .on_upgrade(async move |socket| {
             let _token = token;
-            live::run(socket, session, identity, place).await;
+            live::run(socket, session, keys, identity, place).await;
         }))
 }
 

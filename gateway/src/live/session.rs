@@ -27,7 +27,7 @@ use super::{
     protocol::{ClientMessage, Items, ServerMessage, Topic},
 };
 use crate::{
-    identity::Identity,
+    identity::{Identity, Keys},
     problem::{Code, Problem},
 };
 
@@ -51,6 +51,10 @@ enum End {
     Silent,
     /// The client said too much.
     TooLoud,
+    /// Their session or token has ended, or they may come in no more.
+    SignedOut,
+    /// What they may see is not what it was: the client should come back.
+    Changed,
 }
 
 struct Session {
@@ -69,6 +73,8 @@ struct Session {
     next_push: Instant,
     heard: Instant,
     budget: (Instant, u32),
+    /// The task that looks again and again who this is; it ends when they are not who they were.
+    watch: JoinSet<End>,
 }
 
 /// The task that reads the stream for this client. Dropping it ends the task.
@@ -78,8 +84,10 @@ struct CatchingUp {
 }
 
 /// Serves a WebSocket until it ends.
-pub async fn run(socket: WebSocket, live: Arc<Live>, identity: Identity, _place: Place) {
+pub async fn run(socket: WebSocket, live: Arc<Live>, keys: Arc<Keys>, identity: Identity, _place: Place) {
     let now = Instant::now();
+    let mut watch = JoinSet::new();
+    watch.spawn(until_another(keys, identity.clone(), Duration::from_millis(live.settings.live_recheck_ms)));
     let mut session = Session {
         socket,
         live,
@@ -94,6 +102,7 @@ pub async fn run(socket: WebSocket, live: Arc<Live>, identity: Identity, _place:
         next_push: now,
         heard: now,
         budget: (now, 0),
+        watch,
     };
     let end = match session.serve().await {
         Err(end) => end,
@@ -105,12 +114,16 @@ pub async fn run(socket: WebSocket, live: Arc<Live>, identity: Identity, _place:
         End::TooSlow => "too_slow",
         End::Silent => "silent",
         End::TooLoud => "too_loud",
+        End::SignedOut => "signed_out",
+        End::Changed => "changed",
     };
     metrics::counter!("pinacle_gateway_live_closed_total", "reason" => reason).increment(1);
     debug!(identity = session.identity.name(), reason, "a WebSocket ended");
     match end {
         End::Shutdown => session.close(close_code::AWAY, "the gateway stops; connect again").await,
         End::TooLoud => session.close(close_code::POLICY, "too many messages a second").await,
+        End::SignedOut => session.close(close_code::POLICY, "signed out").await,
+        End::Changed => session.close(close_code::AWAY, "what you may see has changed; connect again").await,
         // Whoever takes or says nothing would not hear it.
         End::Gone | End::TooSlow | End::Silent => {}
     }
@@ -130,6 +143,8 @@ impl Session {
                 () = shutdown.cancelled() => return Err(End::Shutdown),
                 // cancel-safe: the socket keeps a frame that is half read.
                 message = self.socket.recv() => self.hear(message).await?,
+                // cancel-safe: a task that has ended stays in the set until it is taken.
+                Some(end) = self.watch.join_next() => return Err(end.unwrap_or(End::Changed)),
                 // cancel-safe: a timer.
                 _ = ping.tick() => self.ping().await?,
                 // cancel-safe: a watch keeps its value. A sender that is gone cannot be: the fleet is ours.
@@ -376,6 +391,18 @@ impl Session {
         };
         // Past that the connection just goes.
         let _ = timeout(FAREWELL, farewell).await;
+    }
+}
+
+/// Waits until somebody is not who they were. While that cannot be told they are.
+async fn until_another(keys: Arc<Keys>, identity: Identity, every: Duration) -> End {
+    loop {
+        sleep(every).await;
+        match keys.again(&identity).await {
+            Ok(None) => return End::SignedOut,
+            Ok(Some(now)) if now != identity => return End::Changed,
+            Ok(Some(_)) | Err(_) => {}
+        }
     }
 }
 

@@ -56,10 +56,22 @@ codes! {
         "The body is no JSON, or not of the shape that this route wants.";
     Unauthorized = "unauthorized", UNAUTHORIZED, "Say who you are",
         "The request needs the header Authorization with Bearer and a valid token.";
+    SignInRefused = "sign_in_refused", UNAUTHORIZED, "That is not right",
+        "There is no such account, its password is another one, or it may not come in.";
+    LinkRefused = "link_refused", GONE, "The link is good no more",
+        "It was used, has run out, or a newer one took its place; ask for another.";
     Forbidden = "forbidden", FORBIDDEN, "You may not do this",
         "This belongs to the installation: only its admins may see or change it.";
     OriginForbidden = "origin_forbidden", FORBIDDEN, "Pages of this origin may not connect",
         "The page's origin is neither the gateway's own nor in gateway.allowed_origins.";
+    CrossSite = "cross_site", FORBIDDEN, "This page may not do that",
+        "The request comes from a page of another origin, or lacks the session's x-csrf-token.";
+    SignUpClosed = "sign_up_closed", FORBIDDEN, "Nobody can sign up here",
+        "Accounts are made by those who run this installation (gateway.sign_up).";
+    SessionNeeded = "session_needed", FORBIDDEN, "Sign in for this",
+        "This takes a session of a person who signed in, not a token.";
+    NoAccount = "no_account", FORBIDDEN, "There is no account behind this token",
+        "The installation's own token belongs to nobody; sign in, or use a token of an account.";
     RouteNotFound = "route_not_found", NOT_FOUND, "There is nothing here",
         "No route has this path; /api/docs lists all of them.";
     HostNotFound = "host_not_found", NOT_FOUND, "There is no such host",
@@ -70,12 +82,16 @@ codes! {
         "No operation has this id, or it is on something that is not yours.";
     DeadLetterNotFound = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter",
         "No dead letter has this id.";
+    SessionNotFound = "session_not_found", NOT_FOUND, "There is no such session",
+        "You have no session of this id.";
     NotFoundOnHost = "not_found_on_host", NOT_FOUND, "The host does not have it",
         "The host's agent answered that what the command names is not there.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This path does not take this method",
         "The path exists, but not with this method; the header Allow names those that it takes.";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long",
         "The request with its body was not complete in time.";
+    EmailTaken = "email_taken", CONFLICT, "The address has an account",
+        "Somebody with this e-mail address has an account already.";
     NameAmbiguous = "name_ambiguous", CONFLICT, "Several things have this name",
         "More than one has this name; use the id.";
     NameTaken = "name_taken", CONFLICT, "The name is taken",
@@ -100,6 +116,10 @@ codes! {
         "Open it as a WebSocket, version 13.";
     TooManyHeaders = "too_many_headers", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many headers",
         "The request has more headers than gateway.max_headers.";
+    WeakPassword = "weak_password", UNPROCESSABLE_ENTITY, "The password is too weak",
+        "A password has 10 characters or more, at most 256 bytes, and is not easily guessed.";
+    WrongPassword = "wrong_password", UNPROCESSABLE_ENTITY, "That is not your password",
+        "Your password of now is needed, and this is another one.";
     AgentRefused = "agent_refused", UNPROCESSABLE_ENTITY, "The agent refused the command",
         "The host's agent does not know the command or cannot do it with these parameters.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too often",

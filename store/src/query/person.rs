@@ -51,8 +51,23 @@ impl Database {
         Ok(self.person(&row.user_id).await?.map(|person| (row, person)))
     }
 
+    /// The same by the token's id, for what was opened with it.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    pub async fn person_of_token_id(
+        &self,
+        token_id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<(ApiTokenRow, Person)>, StoreError> {
+        let wanted = api_token::Entity::find_by_id(token_id).filter(api_token::Column::RevokedAt.is_null());
+        let row = self.within("find a token", wanted.one(self.orm())).await?;
+        let Some(row) = row.filter(|row| row.expires_at.is_none_or(|end| end > now)) else { return Ok(None) };
+        Ok(self.person(&row.user_id).await?.map(|person| (row, person)))
+    }
+
     /// A person who is not suspended.
-    async fn person(&self, user_id: &str) -> Result<Option<Person>, StoreError> {
+    pub(super) async fn person(&self, user_id: &str) -> Result<Option<Person>, StoreError> {
         let wanted = account::Entity::find_by_id(user_id).filter(account::Column::SuspendedAt.is_null());
         let Some(account) = self.within("find a person", wanted.one(self.orm())).await? else { return Ok(None) };
         let wanted = team_member::Entity::find().filter(team_member::Column::UserId.eq(user_id));
