@@ -7,6 +7,7 @@
 //! times in RFC 3339 UTC with milliseconds. Unknown fields are ignored and missing ones are an error; a field added
 //! later has a default, so that an older sender is still understood.
 
+pub mod audit;
 pub mod command;
 pub mod dead;
 pub mod document;

@@ -11,6 +11,7 @@ use pinacle_bus::{
     client::TraceParent,
     contract::{
         DecodeError, HostId, Message, PodId, SCHEMA_VERSION, Subject, Timestamp,
+        audit::{AuditEntry, AuditHead},
         command::*,
         dead::DeadLetter,
         decode, encode,
@@ -74,6 +75,8 @@ fn decoders() -> Vec<(&'static str, Decoder, Vec<u8>)> {
         Request,
         RequestCommitted,
         Operation,
+        AuditEntry,
+        AuditHead,
         Event,
         ExecRecord,
         DeadLetter,

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use pinacle_bus::contract::{
-    HostId, Message, OperationId, PodId, RequestId, SCHEMA_VERSION, Timestamp, command::*, dead::DeadLetter, decode,
-    event::Event, exec::ExecRecord, host::*, inventory::Inventory, ledger::*, metrics::Metrics, pod::*,
+    HostId, Message, OperationId, PodId, RequestId, SCHEMA_VERSION, Timestamp, audit::*, command::*, dead::DeadLetter,
+    decode, event::Event, exec::ExecRecord, host::*, inventory::Inventory, ledger::*, metrics::Metrics, pod::*,
     reconciler::ReconcilerStatus, request::*,
 };
 
@@ -58,6 +58,8 @@ fn every_message_is_written_as_its_golden_file_and_old_versions_are_read() {
         RequestCommitted,
         Operation,
         Event,
+        AuditEntry,
+        AuditHead,
         ExecRecord,
         DeadLetter,
         Ping,

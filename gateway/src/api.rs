@@ -2,6 +2,7 @@
 
 mod accounts;
 mod asking;
+mod audit_log;
 mod commands;
 mod dead_letters;
 mod events;
@@ -38,6 +39,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     accounts::{Accounts, origin},
+    audit,
     identity::{self, Keys},
     limits::{self, RateLimits},
     live::Live,
@@ -109,7 +111,11 @@ fn v1() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(operations::list))
         .routes(routes!(operations::one))
         .routes(routes!(operations::cancel))
+        .routes(routes!(exec::list))
         .routes(routes!(reconcilers::list))
+        .routes(routes!(audit_log::list))
+        .routes(routes!(audit_log::export))
+        .routes(routes!(audit_log::one))
         .routes(routes!(events::list))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::one, dead_letters::drop))
@@ -147,7 +153,8 @@ pub fn router(app: Arc<App>) -> Router {
     let limits = Limits::new(settings);
     let body_limit = DefaultBodyLimit::max(settings.body_limit_bytes);
     // The identity comes before the routing, so that nobody learns without one what exists.
-    let v1 = v1().fallback(not_found).layer(from_fn_with_state(app.clone(), limits::limit));
+    let v1 = v1().fallback(not_found).layer(from_fn_with_state(app.clone(), audit::observe));
+    let v1 = v1.layer(from_fn_with_state(app.clone(), limits::limit));
     let v1 = v1.layer(from_fn_with_state(app.keys.clone(), identity::require));
     let public: Arc<str> = app.accounts.public_url().into();
     let open = open().layer(from_fn_with_state(public, origin::refuse_foreign));

@@ -28,6 +28,8 @@ pub use keys::{Keys, SUBPROTOCOL, TICKET_PREFIX, TOKEN_PREFIX};
 
 /// The owner of what was made with the installation's own token.
 pub const INSTALLATION: &str = "admin";
+/// The holder of the installation's own token in the audit log.
+pub const INSTALLATION_ACTOR: &str = "installation";
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +200,11 @@ impl Identity {
     /// Whether they may act for this owner: themselves, or a team that they are in.
     pub fn owns(&self, owner: &str) -> bool {
         self.scope.sees(owner)
+    }
+
+    /// Whether this owner is themselves, or a team that they are in; an admin's wider view does not count.
+    pub fn is_own(&self, owner: &str) -> bool {
+        self.name() == owner || owner.parse().is_ok_and(|team| self.role_in(team).is_some())
     }
 
     /// For what only admins may see and do.

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod api;
+pub mod audit;
 mod connection;
 mod extract;
 pub mod identity;
@@ -19,6 +20,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use axum::serve::Listener;
 use pinacle_bus::{
+    client::Bus,
     service::{Context, OnFailure},
     settings::Secret,
 };
@@ -28,6 +30,7 @@ use tracing::{info, warn};
 use crate::{
     accounts::Accounts,
     api::App,
+    audit::Audit,
     connection::{Guarded, Peer},
     identity::Keys,
     limits::RateLimits,
@@ -72,7 +75,8 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     let vault = Arc::new(vault(&settings.gateway, &database)?);
     let accounts = accounts(&context, &settings.gateway, &database)?;
     let keys = Keys::new(&token, database.clone(), accounts.sessions.clone(), accounts.public_url());
-    let live = Arc::new(Live::new(bus, settings.gateway, context.shutdown.clone()));
+    let audit = audit(&context, &bus);
+    let live = Arc::new(Live::new(bus, settings.gateway, audit, context.shutdown.clone()));
     feed::start(&context.supervisor, &live, arrived);
 
     let limits = RateLimits::new(&live.settings);
@@ -103,6 +107,16 @@ fn accounts(context: &Context, settings: &Gateway, database: &Database) -> anyho
         Ok(())
     });
     Ok(accounts)
+}
+
+fn audit(context: &Context, bus: &Bus) -> Audit {
+    let (audit, waiting) = Audit::new();
+    let (bus, stop) = (bus.clone(), context.shutdown.clone());
+    context.supervisor.spawn_once("audit log", async move {
+        waiting.run(bus, stop).await;
+        Ok(())
+    });
+    audit
 }
 
 fn installation_token(settings: &Gateway) -> anyhow::Result<String> {

@@ -3,7 +3,7 @@
 //! Each copy of the gateway counts for itself, in memory that has a bound; a restart begins anew.
 
 mod backoff;
-mod pace;
+pub(crate) mod pace;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -121,7 +121,7 @@ fn key_of(address: IpAddr) -> Key {
     }
 }
 
-fn digest(bytes: &[u8]) -> Key {
+pub(crate) fn digest(bytes: &[u8]) -> Key {
     let whole: [u8; 32] = Sha256::digest(bytes).into();
     let mut key = Key::default();
     for (to, from) in key.iter_mut().zip(whole) {

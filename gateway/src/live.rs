@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use session::run;
 
-use crate::settings::Gateway;
+use crate::{audit::Audit, settings::Gateway};
 
 /// Clients that read the stream of events at once; the rest wait their turn.
 const MOST_CATCH_UPS: usize = 256;
@@ -44,6 +44,8 @@ pub struct Live {
     pub settings: Gateway,
     /// Cancelled when all are to go.
     pub shutdown: CancellationToken,
+    /// The audit log.
+    pub audit: Audit,
     /// The WebSockets that are open, so that a stop can wait for their farewells.
     pub sessions: TaskTracker,
     catch_ups: Semaphore,
@@ -56,7 +58,7 @@ pub struct Place(Arc<Live>);
 
 impl Live {
     /// Nothing is known yet.
-    pub fn new(bus: Bus, settings: Gateway, shutdown: CancellationToken) -> Self {
+    pub fn new(bus: Bus, settings: Gateway, audit: Audit, shutdown: CancellationToken) -> Self {
         Self {
             fleet: fleet::Fleet::default(),
             operations: operations::Operations::default(),
@@ -65,6 +67,7 @@ impl Live {
             bus,
             settings,
             shutdown,
+            audit,
             sessions: TaskTracker::new(),
             catch_ups: Semaphore::new(MOST_CATCH_UPS),
             flows: Arc::new(Semaphore::new(MOST_FLOWS)),

@@ -13,6 +13,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use parking_lot::Mutex;
 use pinacle_bus::{
     client::{MessageContext, TraceParent, in_context},
     contract::{RequestId, header as bus_header},
@@ -21,6 +22,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
+    audit::Note,
     connection::Peer,
     problem::{Code, MEDIA_TYPE, Problem},
     proxies::{Origin, TrustedProxies},
@@ -45,11 +47,19 @@ pub struct RequestInfo {
     pub origin: Origin,
     /// Who asks, once that is known.
     pub identity: OnceLock<String>,
+    /// What the audit log is to say of it.
+    pub note: Mutex<Note>,
 }
 
 impl Default for RequestInfo {
     fn default() -> Self {
-        Self { id: String::new(), path: String::new(), origin: NOWHERE, identity: OnceLock::new() }
+        Self {
+            id: String::new(),
+            path: String::new(),
+            origin: NOWHERE,
+            identity: OnceLock::new(),
+            note: Mutex::default(),
+        }
     }
 }
 
@@ -62,6 +72,14 @@ tokio::task_local! {
 /// The request that the caller works on; `None` outside of any.
 pub fn current() -> Option<Arc<RequestInfo>> {
     CURRENT.try_with(Arc::clone).ok()
+}
+
+/// Works on behalf of a request after its answer, such as on its WebSocket.
+pub async fn on_behalf_of<T>(info: Option<Arc<RequestInfo>>, work: impl Future<Output = T>) -> T {
+    match info {
+        Some(info) => CURRENT.scope(info, work).await,
+        None => work.await,
+    }
 }
 
 /// The caller's address; unspecified outside of any request.
@@ -100,6 +118,7 @@ pub async fn accompany(State(limits): State<Limits>, request: Request, next: Nex
         id: request_id(request.headers()),
         path: request.uri().path().chars().take(LONGEST_ADDRESS).collect(),
         identity: OnceLock::new(),
+        note: Mutex::default(),
     });
     let method = request.method().clone();
     // The route, not the path, so that the figures have one series a route.

@@ -3,6 +3,7 @@
 //! Each message is written in a transaction of its own and acknowledged after it. The store keeps the newest by stream
 //! sequence, so that messages may come twice and in any order.
 
+mod audit;
 mod handlers;
 mod rows;
 

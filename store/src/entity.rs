@@ -5,6 +5,7 @@ pub mod account_factor;
 pub mod account_identity;
 pub mod account_token;
 pub mod api_token;
+pub mod audit_entry;
 pub mod data_key;
 pub mod dead_letter;
 pub mod exec_log;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod database;
 mod entity;
 mod error;
@@ -13,15 +14,17 @@ mod rollup;
 pub mod schema;
 mod scope;
 
+pub use audit::{Appended, AuditFilter, ChainCheck, ChainFault, ChainHead};
 pub use database::{Database, Timeouts};
 pub use entity::{
     account::Model as AccountRow, account_token::Model as AccountTokenRow, api_token::Model as ApiTokenRow,
-    data_key::Model as DataKeyRow, dead_letter::Model as DeadLetterRow, exec_log::Model as ExecRow,
-    host::Model as HostRow, host_enrolment::Model as HostEnrolmentRow, host_event::Model as HostEventRow,
-    host_key::Model as HostKeyRow, host_metrics::Model as HostSampleRow, live_ticket::Model as LiveTicketRow,
-    login::Model as LoginRow, operation::Model as OperationRow, operation_step::Model as OperationStepRow,
-    pod::Model as PodRow, pod_event::Model as PodEventRow, pod_metrics::Model as PodSampleRow,
-    request::Model as RequestRow, team::Model as TeamRow, team_member::Model as TeamMemberRow,
+    audit_entry::Model as AuditRow, data_key::Model as DataKeyRow, dead_letter::Model as DeadLetterRow,
+    exec_log::Model as ExecRow, host::Model as HostRow, host_enrolment::Model as HostEnrolmentRow,
+    host_event::Model as HostEventRow, host_key::Model as HostKeyRow, host_metrics::Model as HostSampleRow,
+    live_ticket::Model as LiveTicketRow, login::Model as LoginRow, operation::Model as OperationRow,
+    operation_step::Model as OperationStepRow, pod::Model as PodRow, pod_event::Model as PodEventRow,
+    pod_metrics::Model as PodSampleRow, request::Model as RequestRow, team::Model as TeamRow,
+    team_member::Model as TeamMemberRow,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use metrics::{

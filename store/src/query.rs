@@ -26,7 +26,7 @@ use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySel
 use crate::{Direction, PageRequest};
 
 /// The part of `select` that the page wants, by `key`, which orders the list and is unique.
-fn keyset<E: EntityTrait, K: Into<Value>>(
+pub(crate) fn keyset<E: EntityTrait, K: Into<Value>>(
     select: Select<E>,
     page: &PageRequest,
     key: E::Column,

@@ -3,8 +3,8 @@
 use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, sea_query::ColumnType};
 
 use crate::entity::{
-    account, account_factor, account_identity, account_token, api_token, data_key, dead_letter, exec_log, host,
-    host_enrolment, host_event, host_key, host_metrics, host_metrics_1h, host_metrics_1m, live_ticket, login,
+    account, account_factor, account_identity, account_token, api_token, audit_entry, data_key, dead_letter, exec_log,
+    host, host_enrolment, host_event, host_key, host_metrics, host_metrics_1h, host_metrics_1m, live_ticket, login,
     operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, recovery_code, request,
     rollup_pending, rollup_pending_hour, team, team_member,
 };
@@ -40,6 +40,7 @@ pub fn tables() -> Vec<Table> {
         table::<account_token::Entity>(),
         table::<api_token::Entity>(),
         table::<data_key::Entity>(),
+        table::<audit_entry::Entity>(),
         table::<dead_letter::Entity>(),
         table::<exec_log::Entity>(),
         table::<host::Entity>(),

@@ -141,9 +141,12 @@ pub const INGEST_METRICS: ConsumerSpec = ConsumerSpec {
 };
 /// Requests → `request`.
 pub const INGEST_REQUESTS: ConsumerSpec = consumer("ingest-requests", StreamName::Requests, "requests → request");
-/// Events → `host_event`, `pod_event`, `operation`, `operation_step`.
-pub const INGEST_EVENTS: ConsumerSpec =
-    consumer("ingest-events", StreamName::Events, "events → host_event, pod_event, operation, operation_step");
+/// Events → `host_event`, `pod_event`, `operation`, `operation_step`, `audit_entry`.
+pub const INGEST_EVENTS: ConsumerSpec = consumer(
+    "ingest-events",
+    StreamName::Events,
+    "events → host_event, pod_event, operation, operation_step, audit_entry",
+);
 /// Commands' results → `exec_log`.
 pub const INGEST_EXEC: ConsumerSpec = consumer("ingest-exec", StreamName::Exec, "results of commands → exec_log");
 /// Dead letters → `dead_letter`.
@@ -222,13 +225,13 @@ pub const LEASES: BucketSpec = BucketSpec {
     description: "who does what for now",
 };
 
-/// What the reconcilers see and do.
+/// What the reconcilers see and do, and the end of the chain of the audit log.
 pub const STATUS: BucketSpec = BucketSpec {
     name: "status",
     time_to_live: Duration::ZERO,
     max_value_bytes: 512 * 1024,
     storage_percent: 1,
-    description: "what each reconciler found and did last",
+    description: "what each reconciler found and did last; the newest entry of the audit log",
 };
 /// Requests by idempotency key.
 pub const IDEMPOTENCY: BucketSpec = BucketSpec {

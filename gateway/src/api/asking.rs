@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 
 use super::{App, json, view::PodView};
 use crate::{
+    audit,
     identity::Identity,
     live::{feed, fleet::PodLive},
     problem::{Code, Problem},
@@ -114,6 +115,7 @@ pub async fn ask(app: &App, request: Request) -> Result<Asked, Problem> {
     let id_of_http = request::current().map(|info| info.id.clone()).unwrap_or_default();
     let (request_id, operation_id) = (request.request_id, request.operation_id);
     info!(request_id = id_of_http, by = request.requested_by, %operation_id, kind, target = id, verb, "asked");
+    audit::asked(app, &request).await?;
     let bus = &app.live.bus;
     // Before the request goes out, so that the answer cannot be missed.
     let mut commits = bus.subscribe(Subject::Committed(request_id).to_string()).await?;

@@ -1,8 +1,10 @@
 //! The commands that were run for pods and on hosts, and what they printed: from the history. The WebSocket tells of them
 //! as they run.
 
+use std::collections::BTreeSet;
+
 use axum::response::Response;
-use pinacle_bus::contract::Timestamp;
+use pinacle_bus::contract::{PodId, Timestamp};
 use pinacle_store::{Direction, ExecFilter, ExecRow};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -13,6 +15,7 @@ use super::{
     pods,
 };
 use crate::{
+    audit,
     extract::{FromPath, FromQuery},
     identity::Identity,
     problem::Problem,
@@ -118,11 +121,32 @@ pub async fn host(
     read(&app, &identity, query, ExecFilter { host_id: Some(host.to_string()), ..ExecFilter::default() }).await
 }
 
+/// List the commands that were run
+///
+/// Of what you may see: with `operation`, all that an operation did. The newest operation's first, and of one operation
+/// the last one first.
+#[utoipa::path(get, path = "/exec", operation_id = "exec_list", tag = "operations", params(ExecQuery),
+    responses((status = 200, body = Page<ExecView>)))]
+pub async fn list(
+    app: Shared,
+    identity: Identity,
+    FromQuery(query): FromQuery<ExecQuery>,
+) -> Result<Response, Problem> {
+    read(&app, &identity, query, ExecFilter::default()).await
+}
+
 async fn read(app: &App, identity: &Identity, query: ExecQuery, about: ExecFilter) -> Result<Response, Problem> {
     let page = PageQuery { limit: query.limit, cursor: query.cursor }.request(Direction::Backward)?;
     let container_only = query.container_only.unwrap_or(false);
     let filter = ExecFilter { operation_id: query.operation, container_only, ..about };
     let found = app.database.exec_list(identity.scope(), &filter, &page).await?;
+    let pods: BTreeSet<&String> = found.items.iter().filter_map(|row| row.pod_id.as_ref()).collect();
+    for pod in pods {
+        let known = pod.parse().ok().and_then(|pod: PodId| app.live.fleet.pods.get(&pod));
+        if let Some(owner) = known.as_ref().and_then(|known| known.owner()) {
+            audit::looked(&app.live, identity, "exec_list", ("pod", pod), owner).await;
+        }
+    }
     Ok(json(&Page {
         items: found.items.into_iter().map(ExecView::from).collect(),
         next_cursor: found.next.map(|cursor| cursor.to_string()),

@@ -14,6 +14,7 @@ use super::{
     view::{HostDetail, HostView},
 };
 use crate::{
+    audit,
     extract::{FromPath, FromQuery},
     identity::Identity,
     live::fleet::HostLive,
@@ -80,12 +81,17 @@ pub fn find(app: &App, id_or_name: &str) -> Result<(HostId, Arc<HostLive>), Prob
     let hosts = &app.fleet()?.hosts;
     let missing = || Problem::new(Code::HostNotFound, Code::HostNotFound.explanation());
     if let Ok(id) = id_or_name.parse::<HostId>() {
+        audit::about("host", id, None);
         return hosts.get(&id).map(|host| (id, host)).ok_or_else(missing);
     }
     let mut named = hosts.page(None, 2, |host| host.record.name == id_or_name);
     match named.len() {
         0 => Err(missing()),
-        1 => named.pop().ok_or_else(missing),
+        1 => {
+            let (id, host) = named.pop().ok_or_else(missing)?;
+            audit::about("host", id, None);
+            Ok((id, host))
+        }
         _ => Err(Problem::new(Code::NameAmbiguous, Code::NameAmbiguous.explanation())),
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     identity::{Identity, SUBPROTOCOL},
     live::{self, protocol::FULL_FRAME_BYTES},
     problem::{Code, Problem},
+    request,
 };
 
 /// Follow hosts, pods and events
@@ -43,6 +44,7 @@ pub async fn live(
     let most = shared.settings.live_message_bytes.saturating_mul(4);
     let (session, keys) = (shared.clone(), app.keys.clone());
     let token = shared.sessions.token();
+    let info = request::current();
     Ok(upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(most)
@@ -50,7 +52,7 @@ pub async fn live(
         .max_write_buffer_size(FULL_FRAME_BYTES * 8)
         .on_upgrade(async move |socket| {
             let _token = token;
-            live::run(socket, session, keys, identity, place).await;
+            request::on_behalf_of(info, live::run(socket, session, keys, identity, place)).await;
         }))
 }
 

@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{events::KindParameter, page::OrderParameter, schema};
+use super::{audit_log::FormatParameter, events::KindParameter, page::OrderParameter, schema};
 use crate::{
     live::protocol::{ClientMessage, LiveEventSchema, ServerMessage},
     problem::{Code, FieldError, MEDIA_TYPE, ProblemBody},
@@ -54,6 +54,8 @@ fn components() -> utoipa::openapi::Components {
         .schema("Progress", schema::Progress::schema())
         .schema("RestartPolicy", schema::RestartPolicy::schema())
         .schema("OrderParameter", OrderParameter::schema())
+        .schema("AuditOutcome", schema::AuditOutcome::schema())
+        .schema("FormatParameter", FormatParameter::schema())
         .schema("KindParameter", KindParameter::schema())
         .response("Problem", problem)
         .security_scheme(SECURITY, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))

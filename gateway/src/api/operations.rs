@@ -19,6 +19,7 @@ use super::{
     pods, schema,
 };
 use crate::{
+    audit,
     extract::{FromPath, FromQuery},
     identity::Identity,
     live::operations::{Known, OperationLive},
@@ -325,7 +326,12 @@ fn live(app: &App, identity: &Identity, id: OperationId) -> Result<Option<Arc<Op
     app.fleet()?;
     match app.live.operations.board.get(&id) {
         Some(operation) if !identity.may_see_operation(&operation) => Err(missing()),
-        known => Ok(known),
+        known => {
+            if let Some(operation) = &known {
+                audit::about("operation", id, operation.owner.as_deref());
+            }
+            Ok(known)
+        }
     }
 }
 

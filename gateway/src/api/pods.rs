@@ -22,6 +22,7 @@ use super::{
     view::PodView,
 };
 use crate::{
+    audit,
     extract::{FromBody, FromPath, FromQuery},
     identity::Identity,
     live::fleet::PodLive,
@@ -228,14 +229,18 @@ async fn act(app: &App, identity: &Identity, pod: &str, verb: &str) -> Result<Re
 pub fn find(app: &App, identity: &Identity, id_or_name: &str) -> Result<(PodId, Arc<PodLive>), Problem> {
     let pods = &app.fleet()?.pods;
     let missing = || Problem::new(Code::PodNotFound, Code::PodNotFound.explanation());
+    let told = |(id, pod): (PodId, Arc<PodLive>)| {
+        audit::about("pod", id, pod.owner());
+        (id, pod)
+    };
     if let Ok(id) = id_or_name.parse::<PodId>() {
-        return pods.get(&id).filter(|pod| identity.may_see(pod)).map(|pod| (id, pod)).ok_or_else(missing);
+        return pods.get(&id).filter(|pod| identity.may_see(pod)).map(|pod| told((id, pod))).ok_or_else(missing);
     }
     let named = |pod: &PodLive| pod.name() == Some(id_or_name) && !is_deleted(pod);
     let mut named = pods.page(None, 2, |pod| named(pod) && identity.may_see(pod));
     match named.len() {
         0 => Err(missing()),
-        1 => named.pop().ok_or_else(missing),
+        1 => named.pop().map(told).ok_or_else(missing),
         _ => Err(Problem::new(Code::NameAmbiguous, Code::NameAmbiguous.explanation())),
     }
 }

@@ -1,7 +1,7 @@
 //! What the reconcilers found and did last: what is not as it should be, and what is done about it.
 
 use axum::response::Response;
-use pinacle_bus::contract::{reconciler::ReconcilerStatus, topology::STATUS};
+use pinacle_bus::contract::{audit::AUDIT_HEAD, reconciler::ReconcilerStatus, topology::STATUS};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -27,7 +27,7 @@ pub async fn list(app: Shared, identity: Identity) -> Result<Response, Problem> 
     let mut items = Vec::new();
     let mut names = bucket.keys().await?;
     names.sort();
-    for name in names {
+    for name in names.into_iter().filter(|name| name != AUDIT_HEAD) {
         // One that was removed meanwhile is not missed.
         items.extend(bucket.get(&name).await?.map(|entry| entry.record));
     }

@@ -97,7 +97,7 @@ async fn skipped(live: &Live, expected: u64, stored: &Stored) -> Result<bool, Bu
 fn take(stored: &Stored, from: &mut u64, batch: &mut Vec<LiveEvent>) {
     *from = stored.sequence + 1;
     match LiveEvent::read(stored) {
-        Ok(event) => batch.push(event),
+        Ok(event) => batch.extend(event),
         Err(error) => feed::skip("event", &error),
     }
 }

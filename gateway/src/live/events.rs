@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pinacle_bus::{
     client::Stored,
-    contract::{DecodeError, Timestamp, event::Event},
+    contract::{DecodeError, Timestamp, event::Event, subject::EventKind},
 };
 use serde::Serialize;
 use tokio::sync::watch;
@@ -31,11 +31,11 @@ struct Item<'a> {
 }
 
 impl LiveEvent {
-    /// Reads an event from its stream.
+    /// Reads an event from its stream; `None` for an entry of the audit log, which has its own door.
     ///
     /// # Errors
     /// When it is none: the bus takes in what anybody with the right to publish sends.
-    pub fn read(stored: &Stored) -> Result<Self, DecodeError> {
+    pub fn read(stored: &Stored) -> Result<Option<Self>, DecodeError> {
         Self::written(stored, &stored.decode()?)
     }
 
@@ -43,10 +43,13 @@ impl LiveEvent {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn written(stored: &Stored, event: &Event) -> Result<Self, DecodeError> {
+    pub fn written(stored: &Stored, event: &Event) -> Result<Option<Self>, DecodeError> {
+        if event.kind == EventKind::Audit {
+            return Ok(None);
+        }
         let item = Item { sequence: stored.sequence, published_at: stored.published_at, event };
         let json = serde_json::to_vec(&item).map_err(|source| DecodeError::Malformed { name: "event", source })?;
-        Ok(Self { sequence: stored.sequence, json: json.into() })
+        Ok(Some(Self { sequence: stored.sequence, json: json.into() }))
     }
 }
 

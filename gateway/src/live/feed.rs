@@ -305,7 +305,7 @@ async fn follow_events(live: Arc<Live>) -> anyhow::Result<()> {
             operation_told(&live, &event);
             LiveEvent::written(&stored, &event)
         });
-        log.push(stored.sequence, event.inspect_err(|error| skip("event", error)).ok());
+        log.push(stored.sequence, event.inspect_err(|error| skip("event", error)).ok().flatten());
     }
 }
 

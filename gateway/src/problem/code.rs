@@ -80,6 +80,8 @@ codes! {
         "No pod has this id or name, or it is not yours.";
     OperationNotFound = "operation_not_found", NOT_FOUND, "There is no such operation",
         "No operation has this id, or it is on something that is not yours.";
+    AuditEntryNotFound = "audit_entry_not_found", NOT_FOUND, "There is no such entry",
+        "No entry of the audit log has this id, or it is neither yours nor about something of yours.";
     DeadLetterNotFound = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter",
         "No dead letter has this id.";
     SessionNotFound = "session_not_found", NOT_FOUND, "There is no such session",

@@ -25,7 +25,7 @@ use crate::gate::chain;
 const MARK_TRIES: u32 = 10;
 const MARK_PAUSE: Duration = Duration::from_millis(300);
 
-fn reject(reason: impl Into<String>) -> Outcome {
+pub(super) fn reject(reason: impl Into<String>) -> Outcome {
     Outcome::Reject { reason: reason.into() }
 }
 
@@ -38,7 +38,7 @@ fn key<K: FromStr<Err: std::fmt::Display>>(delivered: &Delivered) -> Result<K, O
     delivered.key().parse().map_err(|error: K::Err| reject(format!("its key is no id: {error}")))
 }
 
-fn require(holds: bool, reason: impl FnOnce() -> String) -> Result<(), Outcome> {
+pub(super) fn require(holds: bool, reason: impl FnOnce() -> String) -> Result<(), Outcome> {
     if holds { Ok(()) } else { Err(reject(reason())) }
 }
 
@@ -166,7 +166,7 @@ impl Projector {
             }
             EventKind::Op if event.what == OPERATION_CHANGED => self.operation(delivered, event).await?,
             EventKind::Dead => self.mark(delivered, &event).await?,
-            EventKind::Audit => debug!(what = event.what, "the audit log has no table yet"),
+            EventKind::Audit => self.audit(delivered, event).await?,
             EventKind::Op => debug!(what = event.what, "an event of an operation that has no table"),
         }
         Ok(())
@@ -268,6 +268,6 @@ fn belongs_on(delivered: &Delivered, subject: &Subject) -> Result<(), Outcome> {
     })
 }
 
-fn target<K: FromStr<Err: std::fmt::Display>>(event: &Event) -> Result<(), Outcome> {
+pub(super) fn target<K: FromStr<Err: std::fmt::Display>>(event: &Event) -> Result<(), Outcome> {
     event.target_id.parse::<K>().map(drop).map_err(|error| reject(format!("its target is no id: {error}")))
 }

@@ -2,6 +2,20 @@
 
 use utoipa::ToSchema;
 
+/// How something that somebody did ended.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum AuditOutcome {
+    /// It is on its way: the operation tells how it ends.
+    Accepted,
+    /// It is done.
+    Succeeded,
+    /// They may not, or asked for what cannot be.
+    Refused,
+    /// They may, but it did not work.
+    Failed,
+}
+
 /// How far an operation, or a step of it, is.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]

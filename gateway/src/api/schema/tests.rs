@@ -64,6 +64,7 @@ fn shapes_are_those_that_the_contract_writes() {
         (record["cause"].clone(), "StateCause"),
         (golden("pod_record")["phase"].clone(), "PodPhase"),
         (golden("operation")["progress"].clone(), "Progress"),
+        (golden("audit_entry")["outcome"].clone(), "AuditOutcome"),
         (golden("create_pod")["restart"].clone(), "RestartPolicy"),
         (golden("reconciler_status"), "ReconcilerStatus"),
     ] {

@@ -5,8 +5,10 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{End, Seen, Session};
 use crate::{
+    audit,
+    identity::Identity,
     live::{
-        flow,
+        Live, flow,
         protocol::{ServerMessage, Topic},
     },
     problem::{Code, Problem},
@@ -62,6 +64,7 @@ impl Session {
             return self.complain(&problem).await;
         }
         let Wanted { topic, after, tail, since } = wanted;
+        tell_audit(&self.live, &self.identity, topic).await;
         match topic {
             Topic::Events => {
                 // A number that no stream reaches stands for itself: the stream's bounds answer it.
@@ -101,5 +104,14 @@ impl Session {
         });
         self.flows.insert(topic, task);
         Ok(())
+    }
+}
+
+/// An admin who follows what is somebody else's leaves an entry in the audit log.
+async fn tell_audit(live: &Live, identity: &Identity, topic: Topic) {
+    let (Topic::Pod(pod) | Topic::Logs(pod) | Topic::Exec(pod)) = topic else { return };
+    let Some(known) = live.fleet.pods.get(&pod) else { return };
+    if let Some(owner) = known.owner() {
+        audit::looked(live, identity, "pod_follow", ("pod", &pod.to_string()), owner).await;
     }
 }
