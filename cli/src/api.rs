@@ -179,6 +179,23 @@ impl Api {
         self.send(Method::GET, path, query).await
     }
 
+    /// A text below `/api/v1`, and what the answer's header of this name says.
+    pub async fn text(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        header: &str,
+    ) -> Result<(String, Option<String>), Failure> {
+        let sent = self.request(Method::GET, path).query(query).send().await;
+        let response = sent.map_err(|lost| self.unreachable(&lost))?;
+        if !response.status().is_success() {
+            return Err(self.refused(response).await);
+        }
+        let value = response.headers().get(header).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = response.text().await.map_err(|lost| self.unreachable(&lost))?;
+        Ok((text, value))
+    }
+
     /// A request below `/api/v1`; null when the answer has no body.
     pub async fn send(&self, method: Method, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
         let request = self.request(method, path).query(query);

@@ -1,5 +1,6 @@
 //! What can be typed: every command, option and example. Nothing here does anything.
 
+mod audit;
 mod commands;
 mod host;
 mod pod;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, VerifyArgs};
 pub(crate) use commands::{DeadCommand, EventsArgs, MigrateCommand, MigrateRun, ReplayArgs, UpArgs, WatchArgs};
 pub(crate) use host::{HostCommand, HostList, HostStateArg, LabelChange};
 pub(crate) use pod::{CreateArgs, ExecArgs, LogArgs, OpCommand, PodAction, PodCommand, PodList, Wait};
@@ -126,6 +128,9 @@ Examples:
     Watch(WatchArgs),
     /// What happened
     Events(EventsArgs),
+    /// The audit log: who did what, from where, and whether anybody tampered with that
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Messages that could not be handled: list, show, resend, drop
     #[command(subcommand)]
     Dead(DeadCommand),

@@ -2,6 +2,7 @@
 
 mod api;
 mod args;
+mod audit;
 mod completions;
 mod dead;
 mod events;
@@ -62,6 +63,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status => status::run(&global, &terminal).await,
         Command::Watch(args) => watch::run(&global, &terminal, args).await,
         Command::Events(args) => events::run(&global, &terminal, args).await,
+        Command::Audit(command) => audit::run(&global, &terminal, command).await,
         Command::Dead(command) => dead::run(&global, &terminal, command).await,
         Command::Migrate(args) => migrate::run(&global, &terminal, args).await,
         Command::Replay(args) => replay::run(&global, &terminal, args).await,

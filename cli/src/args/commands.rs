@@ -238,7 +238,7 @@ impl Stream {
 }
 
 /// A point in time: so long ago, or a time.
-fn when(text: &str) -> Result<Timestamp, String> {
+pub(super) fn when(text: &str) -> Result<Timestamp, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(Timestamp::now().minus(ago));
     }

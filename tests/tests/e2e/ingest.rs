@@ -7,4 +7,4 @@ mod model;
 mod projections;
 mod refusals;
 mod samples;
-mod stage;
+pub mod stage;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod bus;
 #[cfg(test)]
 mod cli;
