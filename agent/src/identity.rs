@@ -48,11 +48,12 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Takes the directory for this process, and reads the host's id from it, or makes one at the first start.
+    /// Takes the directory for this process. The host's id is `given` where its credentials name it, and then kept for
+    /// whoever looks; else it is read from the directory, or made at the first start.
     ///
     /// # Errors
     /// See [`IdentityError`].
-    pub fn take(directory: &Path) -> Result<Self, IdentityError> {
+    pub fn take(directory: &Path, given: Option<HostId>) -> Result<Self, IdentityError> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
             move |source| IdentityError::Unusable { path, source }
@@ -66,15 +67,22 @@ impl Identity {
             Err(TryLockError::Error(source)) => return Err(IdentityError::Unusable { path, source }),
         }
         let path = directory.join("host_id");
-        let host_id = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|source| IdentityError::Damaged { path, source })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let host_id = HostId::new();
-                write_whole(&path, format!("{host_id}\n").as_bytes()).map_err(unusable(&path))?;
-                host_id
-            }
+        let found = match fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(IdentityError::Unusable { path, source }),
         };
+        let host_id = match (given, &found) {
+            (Some(given), _) => given,
+            (None, Some(text)) => {
+                text.trim().parse().map_err(|source| IdentityError::Damaged { path: path.clone(), source })?
+            }
+            (None, None) => HostId::new(),
+        };
+        let text = format!("{host_id}\n");
+        if found.as_ref() != Some(&text) {
+            write_whole(&path, text.as_bytes()).map_err(unusable(&path))?;
+        }
         Ok(Self { host_id, _lock: lock })
     }
 }
@@ -116,25 +124,35 @@ mod tests {
     fn a_second_start_finds_the_same_id() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
-        let first = Identity::take(&path).unwrap().host_id;
-        assert_eq!(Identity::take(&path).unwrap().host_id, first);
+        let first = Identity::take(&path, None).unwrap().host_id;
+        assert_eq!(Identity::take(&path, None).unwrap().host_id, first);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn credentials_say_who_a_host_is_and_the_directory_remembers() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Identity::take(directory.path(), None).unwrap().host_id;
+        let given = HostId::new();
+        assert_eq!(Identity::take(directory.path(), Some(given)).unwrap().host_id, given);
+        assert_ne!(Identity::take(directory.path(), None).unwrap().host_id, first);
+        assert_eq!(Identity::take(directory.path(), None).unwrap().host_id, given);
     }
 
     #[test]
     fn two_agents_cannot_share_a_directory() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::take(directory.path()).unwrap();
-        assert!(matches!(Identity::take(directory.path()), Err(IdentityError::Taken { .. })));
+        let first = Identity::take(directory.path(), None).unwrap();
+        assert!(matches!(Identity::take(directory.path(), None), Err(IdentityError::Taken { .. })));
         drop(first);
-        assert!(Identity::take(directory.path()).is_ok());
+        assert!(Identity::take(directory.path(), None).is_ok());
     }
 
     #[test]
     fn a_damaged_id_is_never_replaced_silently() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("host_id"), "host_short").unwrap();
-        assert!(matches!(Identity::take(directory.path()), Err(IdentityError::Damaged { .. })));
+        assert!(matches!(Identity::take(directory.path(), None), Err(IdentityError::Damaged { .. })));
         assert_eq!(fs::read_to_string(directory.path().join("host_id")).unwrap(), "host_short");
     }
 }

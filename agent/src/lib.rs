@@ -42,7 +42,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// When the state directory cannot be used, or another agent has it; when the settings lead to no connection.
 pub async fn start(context: Context, program: AgentProgram) -> anyhow::Result<()> {
     let settings = program.agent;
-    let identity = Identity::take(&settings.state_dir)?;
+    let user = program.bus.user().context("read bus.credentials")?;
+    let named = user.map(|user| user.name().parse()).transpose().context("bus.credentials are not a host's")?;
+    let identity = Identity::take(&settings.state_dir, named)?;
     let host_id = identity.host_id;
     tracing::info!(%host_id, state_dir = %settings.state_dir.display(), "this host");
     let spool = Spool::open(&settings.state_dir.join("spool"), settings.spool_max_bytes).context("open the spool")?;

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::{
     contract::topology::{ConsumerSpec, StreamName},
     settings::BusSettings,
+    trust::Credentials,
 };
 
 pub use ask::Replies;
@@ -47,6 +48,7 @@ struct Inner {
     client: async_nats::Client,
     jetstream: jetstream::Context,
     connection: watch::Receiver<Connection>,
+    user: Option<connection::User>,
     settings: BusSettings,
 }
 
@@ -57,12 +59,24 @@ impl Bus {
     /// # Errors
     /// When the settings cannot lead to a connection: an address that is none, a certificate that cannot be read.
     pub async fn connect(settings: &BusSettings, name: &str) -> Result<Self, BusError> {
-        let (client, connection) = connection::open(settings, name).await?;
+        let connection::Opened { client, state, user } = connection::open(settings, name).await?;
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(Duration::from_millis(settings.publish_timeout_ms))
             .ack_timeout(Duration::from_millis(settings.publish_timeout_ms))
             .build(client.clone());
-        Ok(Self { inner: Arc::new(Inner { client, jetstream, connection, settings: settings.clone() }) })
+        Ok(Self { inner: Arc::new(Inner { client, jetstream, connection: state, user, settings: settings.clone() }) })
+    }
+
+    /// Takes newer credentials of the same user: they count from the next attempt to connect, which comes by itself
+    /// when the server ends the connection because the older ones have expired.
+    ///
+    /// # Errors
+    /// When they are of another user, or the connection was made without any.
+    pub fn renew_credentials(&self, credentials: Credentials) -> Result<(), BusError> {
+        match &self.inner.user {
+            Some(user) => user.renew(credentials),
+            None => Err(BusError::new(BusErrorKind::Malformed, "renew the credentials", "the connection is nobody's")),
+        }
     }
 
     /// Follows the connection's state.

@@ -37,11 +37,7 @@ pub trait ServiceSettings: Settings {
 
     /// Secrets that are missing; without `--dev` the service refuses to start without them.
     fn missing_secrets(&self) -> Vec<String> {
-        if self.bus().password.is_empty() {
-            vec!["bus.password: there is none; give one, or start in the development mode with --dev".into()]
-        } else {
-            Vec::new()
-        }
+        self.bus().missing_secrets()
     }
 }
 

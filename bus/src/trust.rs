@@ -4,6 +4,7 @@
 //! whose users have what [`grant::host`](crate::contract::grant::host) says and no more, whatever their claims say: who
 //! has that key can make hosts and nothing else. A key pair is made where it is used; only its public half travels.
 
+mod certificate;
 mod claims;
 mod credentials;
 mod keys;
@@ -11,6 +12,7 @@ mod keys;
 use nkeys::{KeyPair, KeyPairType};
 
 use crate::contract::{HostId, Timestamp, grant::Grant};
+pub use certificate::{Certificate, CertificateAuthority};
 pub use credentials::Credentials;
 pub use keys::{AccountKeys, Authority, Keys};
 
@@ -37,6 +39,9 @@ pub enum TrustError {
     /// A key could not sign: only its public half is there.
     #[error("the key cannot sign")]
     CannotSign,
+    /// A certificate could not be made or read.
+    #[error("the certificate cannot be made")]
+    Certificate(#[source] rcgen::Error),
     /// Claims could not be written.
     #[error("the claims cannot be written")]
     Encode(#[source] serde_json::Error),
@@ -106,6 +111,15 @@ pub fn verify(user_public_key: &str, message: &[u8], signature: &[u8]) -> Result
     require(user_public_key, &KeyPairType::User, "the user's key", "a user's public key")?
         .verify(message, signature)
         .map_err(|_| TrustError::Signature)
+}
+
+/// The name of the user that claims are about.
+///
+/// # Errors
+/// When the claims cannot be read or their issuer has not signed them. Whether the issuer is one of ours is not asked:
+/// this is for claims that the server has admitted.
+pub fn user_in(jwt: &str) -> Result<String, TrustError> {
+    Ok(claims::read::<serde::de::IgnoredAny>(jwt)?.name)
 }
 
 fn require(

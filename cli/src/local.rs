@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pinacle_bus::settings::{BUS_DEFAULTS, BusSettings, DATABASE_DEFAULTS, DatabaseSettings, Secret, Settings, load};
+use pinacle_bus::{
+    contract::grant::Role,
+    settings::{BUS_DEFAULTS, BusSettings, DATABASE_DEFAULTS, DatabaseSettings, Secret, Settings, load},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{args::Global, failure::Failure};
@@ -22,8 +25,10 @@ pub(crate) struct Notice {
     pub gateway: String,
     /// Such as `nats://127.0.0.1:4222`.
     pub nats: String,
-    /// The user for NATS; empty = none.
-    pub nats_user: String,
+    /// The folder with credentials for it, if there is one.
+    pub nats_credentials: Option<PathBuf>,
+    /// The certificate of the authority that it is known by; none = as the settings say.
+    pub nats_ca: Option<PathBuf>,
 }
 
 /// The folder of all data.
@@ -97,23 +102,29 @@ impl Settings for Direct {
 }
 
 /// Where the bus is: the options, else the settings, else the local `pinacle up`.
-pub(crate) fn bus(global: &Global, url: Option<&str>, password_file: Option<&Path>) -> Result<BusSettings, Failure> {
+/// Whoever asks has `role` there.
+pub(crate) fn bus(
+    global: &Global,
+    url: Option<&str>,
+    credentials_file: Option<&Path>,
+    role: Role,
+) -> Result<BusSettings, Failure> {
     let mut bus = settings::<Direct>(global)?.bus;
-    let untouched = bus.user.is_empty() && bus.password.is_empty();
+    let untouched = bus.credentials.is_empty();
     let folder = Folder::find(global.data_dir.as_deref())?;
     if let Some(url) = url {
         url.clone_into(&mut bus.url);
     }
-    if let Some(file) = password_file {
-        bus.password = read_secret(file)?;
-        if bus.user.is_empty() {
-            SERVICE_USER.clone_into(&mut bus.user);
-        }
+    if let Some(file) = credentials_file {
+        bus.credentials = read_secret(file)?;
+        bus.user().map_err(|error| Failure::input(format!("{}: {error}", file.display())))?;
     } else if let (true, None, Some(notice)) = (untouched, url, folder.notice()) {
         bus.url = notice.nats;
-        if !notice.nats_user.is_empty() {
-            bus.user = notice.nats_user;
-            bus.password = read_secret(&folder.secret("nats_service_password"))?;
+        if let Some(folder) = notice.nats_credentials {
+            bus.credentials = read_secret(&folder.join(credentials(role)))?;
+        }
+        if let Some(file) = notice.nats_ca {
+            bus.ca_file = file.display().to_string();
         }
     }
     Ok(bus)
@@ -137,8 +148,13 @@ pub(crate) fn database(global: &Global, url: Option<&str>) -> Result<Secret, Fai
     }
 }
 
-/// The NATS user of the services.
-pub(crate) const SERVICE_USER: &str = "service";
+/// The secret with a role's credentials for the bus.
+pub(crate) fn credentials(role: Role) -> String {
+    format!("{}.creds", role.name())
+}
+
+/// The secret with the certificate of the authority that the bus is known by.
+pub(crate) const BUS_CA: &str = "nats_ca.pem";
 
 fn toml_default(text: &str) -> Option<String> {
     text.lines().find_map(|line| Some(line.strip_prefix("url = \"")?.trim_end_matches('"').to_owned()))

@@ -10,6 +10,7 @@ use pinacle_bus::{
         Timestamp,
         dead::DeadLetter,
         event::Event,
+        grant::Role,
         host::{Heartbeat, HostRecord},
         inventory::Inventory,
         metrics::Metrics,
@@ -43,7 +44,7 @@ pub(crate) async fn run(global: &Global, terminal: &Terminal, args: ReplayArgs) 
     {
         return Err(Failure::input("--since is later than --until: nothing lies between them"));
     }
-    let settings = local::bus(global, args.nats.as_deref(), args.nats_password_file.as_deref())?;
+    let settings = local::bus(global, args.nats.as_deref(), args.nats_credentials_file.as_deref(), Role::Operator)?;
     let name = args.stream.name();
     let bus = Bus::connect(&settings, "pinacle replay").await.map_err(|error| Failure::input(error.to_string()))?;
     if bus.connected(CONNECT_DEADLINE).await.is_err() {

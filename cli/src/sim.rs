@@ -14,7 +14,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pinacle_bus::{
     client::Bus,
-    contract::{Timestamp, topology::StreamName},
+    contract::{Timestamp, grant::Role, topology::StreamName},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -78,9 +78,9 @@ pub(crate) struct SimArgs {
     /// The NATS server [default: that of the settings, or of the local `pinacle up`]
     #[arg(long, value_name = "URL")]
     pub nats: Option<String>,
-    /// A file with the password for NATS [default: as for --nats]
+    /// A NATS .creds file [default: as for --nats]
     #[arg(long, value_name = "FILE")]
-    pub nats_password_file: Option<PathBuf>,
+    pub nats_credentials_file: Option<PathBuf>,
 }
 
 /// A time between samples, as agents allow it. A bare number is seconds.
@@ -99,7 +99,7 @@ fn pace(text: &str) -> Result<Duration, String> {
 
 /// Runs the fleet until its time is over or a signal comes.
 pub(crate) async fn run(global: &Global, terminal: &Terminal, args: SimArgs) -> Result<(), Failure> {
-    let settings = local::bus(global, args.nats.as_deref(), args.nats_password_file.as_deref())?;
+    let settings = local::bus(global, args.nats.as_deref(), args.nats_credentials_file.as_deref(), Role::Simulator)?;
     let connections = args
         .connections
         .unwrap_or_else(|| args.hosts.div_ceil(HOSTS_A_CONNECTION))

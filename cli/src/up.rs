@@ -23,6 +23,7 @@ mod ssh;
 mod start;
 mod summary;
 mod supervise;
+mod trust;
 
 use std::time::Duration;
 

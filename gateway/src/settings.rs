@@ -187,10 +187,7 @@ impl ServiceSettings for GatewaySettings {
     }
 
     fn missing_secrets(&self) -> Vec<String> {
-        let mut missing = Vec::new();
-        if self.bus.password.is_empty() {
-            missing.push("bus.password: there is none; give one, or start in the development mode with --dev".into());
-        }
+        let mut missing = self.bus.missing_secrets();
         if self.gateway.admin_token.is_empty() {
             missing.push(
                 "gateway.admin_token: there is none; give one of at least 32 characters, best as file:/path, or start \

@@ -1,15 +1,13 @@
 //! The server's notices that a client connected or that its connection closed.
 //!
-//! The server writes them, but the client's name in them is what the client calls itself: whoever may connect can take
-//! an agent's name. So a notice can degrade a host until its next heartbeat, and do nothing else.
+//! Whose connection it is says the user's name in the claims that the server has admitted; what a client calls itself
+//! counts for nothing.
 
-use pinacle_bus::{client::Incoming, contract::HostId};
+use pinacle_bus::{client::Incoming, contract::HostId, trust};
 use serde::Deserialize;
 
 use crate::liveness::ConnectionId;
 
-/// What stands before the host's id in the name of an agent's connection.
-const AGENT: &str = "agent ";
 /// No notice is longer.
 const MOST_BYTES: usize = 16 * 1024;
 const MOST_REASON_CHARACTERS: usize = 200;
@@ -45,7 +43,7 @@ struct Server {
 struct Client {
     id: u64,
     #[serde(default)]
-    name: String,
+    jwt: String,
 }
 
 impl Notice {
@@ -60,7 +58,7 @@ impl Notice {
             return None;
         }
         let wire: Wire = serde_json::from_slice(bytes).ok()?;
-        let host = wire.client.name.strip_prefix(AGENT)?.parse().ok()?;
+        let host = trust::user_in(&wire.client.jwt).ok()?.parse().ok()?;
         if wire.server.id.len() > MOST_SERVER_ID_BYTES {
             return None;
         }
@@ -80,16 +78,23 @@ fn shown(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn notice(kind: &str, name: &str) -> String {
+    /// A user's claims.
+    fn claims(name: &str) -> String {
+        trust::Keys::generate().host(name).unwrap().jwt().to_owned()
+    }
+
+    fn notice(kind: &str, jwt: &str) -> String {
         // As the server 2.15 wrote it, shortened.
         format!(
             r#"{{"type":"io.nats.server.advisory.v1.client_{kind}","id":"0vzd","timestamp":"2026-11-21T09:59:19.8Z",
             "server":{{"name":"n","host":"0.0.0.0","id":"NCMCKW63","ver":"2.15.1","jetstream":true}},
-            "client":{{"start":"2026-11-21T09:59:19.5Z","host":"127.0.0.1","id":7,"acc":"APP","name":"{name}"}},
+            "client":{{"start":"2026-11-21T09:59:19.5Z","host":"127.0.0.1","id":7,"acc":"APP","name":"agent host_x","jwt":"{jwt}"}},
             "sent":{{"msgs":0,"bytes":0}},"received":{{"msgs":0,"bytes":0}},"reason":"Client\u0007 Closed"}}"#
         )
     }
@@ -98,7 +103,7 @@ mod tests {
     fn notices_about_agents_are_read() {
         let host = HostId::new();
         let connection = ConnectionId { server: "NCMCKW63".into(), client: 7 };
-        let read = |kind| Notice::parse(notice(kind, &format!("agent {host}")).as_bytes());
+        let read = |kind| Notice::parse(notice(kind, &claims(&host.to_string())).as_bytes());
         assert_eq!(read("connect"), Some(Notice { host, connection: connection.clone(), closed: None }));
         assert_eq!(read("disconnect"), Some(Notice { host, connection, closed: Some("Client Closed".into()) }));
         assert_eq!(read("moved"), None);
@@ -106,15 +111,21 @@ mod tests {
 
     #[test]
     fn notices_about_others_are_passed_over() {
-        for name in ["", "agent", "agent host_1", "pinacle-ingest", "agent  host_000000000000000000000000000"] {
-            assert_eq!(Notice::parse(notice("connect", name).as_bytes()), None, "{name}");
+        for name in ["host_1", "ingest"] {
+            assert_eq!(Notice::parse(notice("connect", &claims(name)).as_bytes()), None, "{name}");
+        }
+        let forged = claims(&HostId::new().to_string()).replacen('.', ".e30", 1);
+        for jwt in ["", "e30.e30.e30", &forged] {
+            assert_eq!(Notice::parse(notice("connect", jwt).as_bytes()), None, "{jwt}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(cut in 0_usize..400, at in 0_usize..400, byte: u8, noise: Vec<u8>) {
-            let mut bytes = notice("disconnect", &format!("agent {}", HostId::new())).into_bytes();
+        fn no_bytes_make_it_panic(cut in 0_usize..1200, at in 0_usize..1200, byte: u8, noise: Vec<u8>) {
+            // Signed once: that takes its time.
+            static CLAIMS: LazyLock<String> = LazyLock::new(|| claims(&HostId::new().to_string()));
+            let mut bytes = notice("disconnect", &CLAIMS).into_bytes();
             bytes.truncate(cut);
             if let Some(place) = bytes.get_mut(at) {
                 *place = byte;

@@ -118,7 +118,7 @@ impl Builder {
         let net = Net::make(&sandbox);
         make_key(&sandbox, "client");
         let archive = make_root(&sandbox);
-        let nats = Nats::start_for_lab().await;
+        let nats = Nats::start_for_lab(&net.gateway()).await;
         let bus = nats.bus_with_topology().await;
         let mut lab = Lab {
             orchestrators: Vec::new(),
@@ -141,8 +141,14 @@ impl Builder {
         }
         let mut images = vec![(archive, Some(STAYS))];
         images.extend(self.images.iter().map(|archive| (archive.clone(), None)));
-        let env = lab.nats.env_at(User::Agent, &format!("nats://{}:{}", net.gateway(), lab.nats.port()));
-        futures_util::future::join_all(lab.hosts.iter_mut().map(|host| host.come_up(&images, &env))).await;
+        let url = format!("nats://{}:{}", net.gateway(), lab.nats.port());
+        let nats = &lab.nats;
+        let come_up = lab.hosts.iter_mut().map(|host| {
+            let env = nats.env_at(User::host(), &url);
+            let images = &images;
+            async move { host.come_up(images, &env).await }
+        });
+        futures_util::future::join_all(come_up).await;
         if self.gateway {
             lab.start_gateway().await;
         }
@@ -295,7 +301,7 @@ impl Lab {
             .named(&format!("orchestrator-{number}"))
             .in_sandbox(&self.holdings.sandbox)
             .arg("--dev")
-            .envs(self.nats.env(User::Service))
+            .envs(self.nats.env(User::ORCHESTRATOR))
             .env("PINACLE__ORCHESTRATOR__SSH_KEY", format!("file:{}", self.key().display()))
             .env("PINACLE__ORCHESTRATOR__BASE_IMAGE", IMAGE)
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
@@ -308,11 +314,11 @@ impl Lab {
         let database = postgres.database().await;
         self.postgres = Some(postgres);
         let address = machine::free_address();
-        for name in ["ingest", "gateway"] {
+        for (name, user) in [("ingest", User::INGEST), ("gateway", User::GATEWAY)] {
             let launch = Launch::service(&format!("pinacle-{name}"))
                 .named(name)
                 .in_sandbox(&self.holdings.sandbox)
-                .envs(self.nats.env(User::Service))
+                .envs(self.nats.env(user))
                 .envs(self.settings.iter().map(|(name, value)| (name, value)))
                 .env("PINACLE__DATABASE__URL", &database)
                 .env("PINACLE__GATEWAY__LISTEN", address.to_string())

@@ -80,7 +80,12 @@ impl Builder {
             ("agent", self.agent),
         ] {
             for number in 1..=copies {
-                let user = if kind == "agent" { User::Agent } else { User::Service };
+                let user = match kind {
+                    "orchestrator" => User::ORCHESTRATOR,
+                    "ingest" => User::INGEST,
+                    "gateway" => User::GATEWAY,
+                    _ => User::host(),
+                };
                 let launch = Launch::service(&format!("pinacle-{kind}"))
                     .named(&format!("{kind}-{number}"))
                     .in_sandbox(&sandbox)

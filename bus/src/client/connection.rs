@@ -1,14 +1,15 @@
 //! Connecting, and telling what becomes of the connection: each event is logged and counted.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Auth, AuthError, Client, ConnectOptions, Event};
+use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
-use super::error::BusError;
-use crate::settings::BusSettings;
+use super::error::{BusError, BusErrorKind};
+use crate::{contract::grant, settings::BusSettings, trust::Credentials};
 
 /// The state of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -32,14 +33,54 @@ fn pause(attempt: usize, longest: Duration) -> Duration {
     doubled.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
+/// Who the connection belongs to: what the next attempt to connect is made with.
+#[derive(Clone)]
+pub(super) struct User(Arc<Mutex<Credentials>>);
+
+impl User {
+    /// Proves to the server who this is: the claims, and its nonce signed with their key.
+    fn authenticate(&self, nonce: &[u8]) -> Result<Auth, AuthError> {
+        let credentials = self.0.lock().clone();
+        let mut auth = Auth::new();
+        auth.signature = Some(credentials.key().sign(nonce).map_err(AuthError::new)?);
+        auth.jwt = Some(credentials.jwt().to_owned());
+        Ok(auth)
+    }
+
+    /// See [`Bus::renew_credentials`](super::Bus::renew_credentials).
+    pub fn renew(&self, credentials: Credentials) -> Result<(), BusError> {
+        let mut held = self.0.lock();
+        if held.name() != credentials.name() {
+            return Err(BusError::new(
+                BusErrorKind::Malformed,
+                "renew the credentials",
+                format!("they are of {}, the connection is of {}", credentials.name(), held.name()),
+            ));
+        }
+        *held = credentials;
+        Ok(())
+    }
+}
+
+/// A connection that is being made.
+pub(super) struct Opened {
+    pub client: Client,
+    pub state: watch::Receiver<Connection>,
+    pub user: Option<User>,
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that connects")]
-pub(super) async fn open(
-    settings: &BusSettings,
-    name: &str,
-) -> Result<(Client, watch::Receiver<Connection>), BusError> {
+pub(super) async fn open(settings: &BusSettings, name: &str) -> Result<Opened, BusError> {
     let (sender, receiver) = watch::channel(Connection { connected: false, since: Instant::now(), connects: 0 });
     let longest = Duration::from_millis(settings.reconnect_max_ms);
-    let mut options = ConnectOptions::new()
+    let credentials = settings.user().map_err(BusError::from_source("read the credentials"))?;
+    let inbox = credentials.as_ref().map(|credentials| grant::inbox(credentials.name()));
+    let user = credentials.map(|credentials| User(Arc::new(Mutex::new(credentials))));
+    let mut options = match user.clone() {
+        None => ConnectOptions::new(),
+        Some(user) => ConnectOptions::with_auth_callback(move |nonce| std::future::ready(user.authenticate(&nonce))),
+    };
+    options = options
         .name(name)
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -52,19 +93,17 @@ pub(super) async fn open(
             note(&sender, &event);
             std::future::ready(())
         });
-    if !settings.user.is_empty() {
+    if let Some(inbox) = inbox {
         // Replies to one user are not for another; the server's permissions hold on to that.
-        options = options
-            .custom_inbox_prefix(format!("_INBOX.{}", settings.user))
-            .user_and_password(settings.user.clone(), settings.password.expose().to_owned());
+        options = options.custom_inbox_prefix(inbox);
     }
     if !settings.ca_file.is_empty() {
-        options = options.add_root_certificates(PathBuf::from(&settings.ca_file));
+        options = options.add_root_certificates(PathBuf::from(&settings.ca_file)).require_tls(true);
     }
     let servers: Vec<&str> = settings.url.split(',').map(str::trim).collect();
     let client =
         async_nats::connect_with_options(servers, options).await.map_err(BusError::from_source("connect to NATS"))?;
-    Ok((client, receiver))
+    Ok(Opened { client, state: receiver, user })
 }
 
 fn note(state: &watch::Sender<Connection>, event: &Event) {

@@ -46,3 +46,39 @@ pub fn claims(name: &str) -> Grant {
         answer_for: None,
     }
 }
+
+/// The users of the application's account that are no hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Follows hosts and carries out requests.
+    Orchestrator,
+    /// Writes the database.
+    Ingest,
+    /// The door for people.
+    Gateway,
+    /// Whoever looks at the bus itself with `pinacle replay`.
+    Operator,
+    /// `pinacle sim`: plays a fleet.
+    Simulator,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 5] = [Self::Orchestrator, Self::Ingest, Self::Gateway, Self::Operator, Self::Simulator];
+
+    /// The user's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Orchestrator => "orchestrator",
+            Self::Ingest => "ingest",
+            Self::Gateway => "gateway",
+            Self::Operator => "operator",
+            Self::Simulator => "simulator",
+        }
+    }
+
+    /// What it may do.
+    pub fn grant(self) -> Grant {
+        everything()
+    }
+}

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
+use crate::trust::{Credentials, TrustError};
 
 /// `[bus]` with its documentation.
 pub const BUS_DEFAULTS: &str = include_str!("bus.toml");
@@ -17,8 +18,7 @@ pub const DATABASE_DEFAULTS: &str = include_str!("database.toml");
 #[expect(missing_docs, reason = "each key is documented in bus.toml, which people read")]
 pub struct BusSettings {
     pub url: String,
-    pub user: String,
-    pub password: Secret,
+    pub credentials: Secret,
     pub ca_file: String,
     pub replicas: usize,
     pub storage_bytes: u64,
@@ -27,11 +27,31 @@ pub struct BusSettings {
 }
 
 impl BusSettings {
+    /// Who connects; `None` = nobody in particular.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read.
+    pub fn user(&self) -> Result<Option<Credentials>, TrustError> {
+        if self.credentials.is_empty() { Ok(None) } else { Credentials::parse(self.credentials.expose()).map(Some) }
+    }
+
+    /// What it takes beyond the development mode, and is not there.
+    pub fn missing_secrets(&self) -> Vec<String> {
+        if self.credentials.is_empty() {
+            vec!["bus.credentials: there are none; give some, or start in the development mode with --dev".into()]
+        } else {
+            Vec::new()
+        }
+    }
+
     /// What the types cannot say.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.url.is_empty() {
             faults.push("bus.url: must name at least one server, such as nats://127.0.0.1:4222".into());
+        }
+        if let Err(error) = self.user() {
+            faults.push(format!("bus.credentials: {error}"));
         }
         if ![1, 3, 5].contains(&self.replicas) {
             faults.push(format!("bus.replicas: is {}, must be 1, 3 or 5", self.replicas));

@@ -44,10 +44,10 @@ fn defaults_alone_are_valid_and_name_every_field() {
 
 #[test]
 fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
-    let file = file("[bus]\nreplicas = 3\nuser = \"from file\"\n[ingest]\nsomebody = \"else's\"\n");
+    let file = file("[bus]\nreplicas = 3\nurl = \"nats://file:1\"\n[ingest]\nsomebody = \"else's\"\n");
     let settings: Example =
-        load(Some(file.path()), environment(&[("PINACLE__BUS__USER", "from environment"), ("HOME", "/")])).unwrap();
-    assert_eq!((settings.bus.replicas, settings.bus.user.as_str()), (3, "from environment"));
+        load(Some(file.path()), environment(&[("PINACLE__BUS__URL", "nats://environment:1"), ("HOME", "/")])).unwrap();
+    assert_eq!((settings.bus.replicas, settings.bus.url.as_str()), (3, "nats://environment:1"));
     assert_eq!(settings.log.filter, "info");
 }
 
@@ -72,33 +72,38 @@ fn a_file_that_cannot_be_read_is_one_clear_fault() {
 
 #[test]
 fn secrets_are_read_from_files_and_never_printed() {
-    let secret = file("hunter2\n");
-    let settings: Example =
-        load(None, environment(&[("PINACLE__BUS__PASSWORD", &format!("file:{}", secret.path().display()))])).unwrap();
-    assert_eq!(settings.bus.password.expose(), "hunter2");
+    let user = crate::trust::Keys::generate().host("host_1").unwrap();
+    let (text, seed) = (user.to_text().unwrap(), user.key().seed().unwrap());
+    let secret = file(&text);
+    let given = |path: &str| environment(&[("PINACLE__BUS__CREDENTIALS", &format!("file:{path}"))]);
+    let settings: Example = load(None, given(&secret.path().display().to_string())).unwrap();
+    assert_eq!(settings.bus.user().unwrap().unwrap().name(), "host_1");
     let shown = format!("{}{settings:?}", print(&settings).unwrap());
-    assert!(!shown.contains("hunter2") && shown.contains("[redacted]"), "{shown}");
+    assert!(!shown.contains(&seed) && shown.contains("[redacted]"), "{shown}");
 
-    let missing = load::<Example>(None, environment(&[("PINACLE__BUS__PASSWORD", "file:/nonexistent")])).unwrap_err();
+    let missing = load::<Example>(None, given("/nonexistent")).unwrap_err();
     assert!(missing.to_string().contains("/nonexistent"), "{missing}");
+    let none = file("hunter2");
+    let refused = load::<Example>(None, given(&none.path().display().to_string())).unwrap_err().to_string();
+    assert!(refused.contains("bus.credentials") && !refused.contains("hunter2"), "{refused}");
 }
 
 #[test]
 fn a_secrets_file_is_read_again_and_told_when_others_may_read_it() {
     use std::os::unix::fs::PermissionsExt as _;
-    let kept = file("first\n");
+    let kept = file("postgres://first\n");
     let set = |mode| std::fs::set_permissions(kept.path(), std::fs::Permissions::from_mode(mode)).unwrap();
     let setting = format!("file:{}", kept.path().display());
-    let settings: Example = load(None, environment(&[("PINACLE__BUS__PASSWORD", &setting)])).unwrap();
-    let secret = settings.bus.password;
+    let settings: Example = load(None, environment(&[("PINACLE__DATABASE__URL", &setting)])).unwrap();
+    let secret = settings.database.url;
     set(0o600);
     assert_eq!(secret.exposure(), None);
     for mode in [0o640, 0o604, 0o666] {
         set(mode);
         assert!(secret.exposure().unwrap().contains("chmod 600"), "{mode:o}");
     }
-    std::fs::write(kept.path(), "second\n").unwrap();
-    assert_eq!(secret.reread().unwrap().expose(), "second");
+    std::fs::write(kept.path(), "postgres://second\n").unwrap();
+    assert_eq!(secret.reread().unwrap().expose(), "postgres://second");
     let given = Secret::new("value");
     assert_eq!((given.exposure(), given.reread().unwrap().expose()), (None, "value"));
 }

@@ -33,8 +33,20 @@ pub(super) struct Claims<T> {
     pub nats: T,
 }
 
-/// Signs claims about `subject`.
+/// Signs claims about `subject` now.
 pub(super) fn sign<T: Serialize>(
+    issuer: &KeyPair,
+    name: &str,
+    subject: &str,
+    expires_at: Option<Timestamp>,
+    nats: &T,
+) -> Result<String, TrustError> {
+    sign_at(Timestamp::now(), issuer, name, subject, expires_at, nats)
+}
+
+/// Signs claims as of another moment.
+pub(super) fn sign_at<T: Serialize>(
+    issued_at: Timestamp,
     issuer: &KeyPair,
     name: &str,
     subject: &str,
@@ -43,7 +55,7 @@ pub(super) fn sign<T: Serialize>(
 ) -> Result<String, TrustError> {
     let mut claims = Claims {
         jti: String::new(),
-        iat: seconds(Timestamp::now()),
+        iat: seconds(issued_at),
         exp: expires_at.map(seconds),
         iss: issuer.public_key(),
         name: name.to_owned(),
@@ -303,6 +315,14 @@ impl Account {
             ..Self::new(true)
         }
     }
+}
+
+/// What an operator signs.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Part<'a> {
+    Operator(Operator<'a>),
+    Account(Account),
 }
 
 /// Whether a key may issue users.

@@ -1,10 +1,15 @@
 //! The keys of an installation: all of them, and the part that admits and revokes hosts.
 
+use std::time::Duration;
+
 use nkeys::{KeyPair, KeyPairType};
 use serde::{Deserialize, Serialize};
 
-use super::{Credentials, TrustError, account_jwt, claims, from_seed, require, scoped_user_jwt, user_jwt};
-use crate::contract::grant::{self, Grant};
+use super::{Credentials, TrustError, claims, from_seed, require, scoped_user_jwt, user_jwt};
+use crate::contract::{
+    Timestamp,
+    grant::{self, Grant, Role},
+};
 
 /// The public keys that the claims of the application's account consist of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +78,7 @@ impl Authority {
     }
 }
 
+const A_MOMENT: Duration = Duration::from_secs(2);
 /// The name of the user of the system account that pushes claims.
 const SYSTEM_USER: &str = "authority";
 
@@ -158,6 +164,14 @@ impl Keys {
         Credentials::new(jwt, user)
     }
 
+    /// Credentials of a service, or of whoever else has a role.
+    ///
+    /// # Errors
+    /// When the account's key cannot sign.
+    pub fn role(&self, role: Role) -> Result<Credentials, TrustError> {
+        self.user(role.name(), &role.grant())
+    }
+
     /// Credentials of a host without an end, for a machine that the keys are on anyway.
     ///
     /// # Errors
@@ -168,29 +182,26 @@ impl Keys {
         Credentials::new(jwt, user)
     }
 
-    /// The part of a NATS server's configuration that says who is who: operator, accounts, where it keeps accounts'
-    /// claims (`folder`), which is the newer truth once it has them.
+    /// The part of a NATS server's configuration that says who is who: the operator and the first claims of the accounts.
+    /// Once a server has newer claims of an account it keeps to those.
     ///
     /// # Errors
     /// When a key cannot sign.
-    pub fn server_configuration(&self, folder: &std::path::Path) -> Result<String, TrustError> {
-        let system = self.system.public_key();
-        let operator = claims::sign(
-            &self.operator,
-            "PINACLE",
-            &self.operator.public_key(),
-            None,
-            &claims::Operator::new(&system),
-        )?;
-        let keys = self.account_keys();
-        let system_jwt = claims::sign(&self.operator, "SYS", &system, None, &claims::Account::system())?;
-        let account_jwt = account_jwt(&self.operator, &keys, &[])?;
+    pub fn server_configuration(&self) -> Result<String, TrustError> {
+        let (operator, system, account) =
+            (self.operator.public_key(), self.system.public_key(), self.account.public_key());
+        let sign = |name, subject: &str, nats: &claims::Part<'_>| {
+            // A moment old, so that whatever is pushed later is newer: claims count seconds.
+            claims::sign_at(Timestamp::now().minus(A_MOMENT), &self.operator, name, subject, None, nats)
+        };
+        let operator = sign("PINACLE", &operator, &claims::Part::Operator(claims::Operator::new(&system)))?;
+        let system_jwt = sign("SYS", &system, &claims::Part::Account(claims::Account::system()))?;
+        let application = claims::Account::application(&self.account_keys(), &[]);
+        let account_jwt = sign("PINACLE", &account, &claims::Part::Account(application))?;
         Ok(format!(
-            "operator: \"{operator}\"\nsystem_account: {system}\n\
-             resolver {{ type: full, dir: {}, allow_delete: false, interval: \"2m\" }}\n\
-             resolver_preload {{\n  {system}: \"{system_jwt}\"\n  {}: \"{account_jwt}\"\n}}\n",
-            serde_json::to_string(&folder.to_string_lossy()).map_err(TrustError::Encode)?,
-            keys.account,
+            "# Made by Pinacle: who is who on the bus. It holds no secret.\n\
+             operator: \"{operator}\"\nsystem_account: {system}\n\
+             resolver_preload {{\n  {system}: \"{system_jwt}\"\n  {account}: \"{account_jwt}\"\n}}\n"
         ))
     }
 

@@ -142,7 +142,7 @@ pub(crate) struct VerifyArgs {
     /// The NATS server [default: that of the settings, or of the local `pinacle up`]
     #[arg(long, value_name = "URL")]
     pub nats: Option<String>,
-    /// A file with the password for NATS [default: as for --nats]
+    /// A NATS .creds file [default: as for --nats]
     #[arg(long, value_name = "FILE")]
-    pub nats_password_file: Option<PathBuf>,
+    pub nats_credentials_file: Option<PathBuf>,
 }

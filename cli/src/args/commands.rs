@@ -201,9 +201,9 @@ pub(crate) struct ReplayArgs {
     /// The NATS server [default: that of the settings, or of the local `pinacle up`]
     #[arg(long, value_name = "URL")]
     pub nats: Option<String>,
-    /// A file with the password for NATS [default: as for --nats]
+    /// A NATS .creds file [default: as for --nats]
     #[arg(long, value_name = "FILE")]
-    pub nats_password_file: Option<PathBuf>,
+    pub nats_credentials_file: Option<PathBuf>,
 }
 
 /// The streams by the names that people type.

@@ -7,6 +7,7 @@ use pinacle_bus::{
     client::Bus,
     contract::{
         audit::{AUDIT_HEAD, AuditHead},
+        grant::Role,
         topology::STATUS,
     },
 };
@@ -50,7 +51,7 @@ pub(super) async fn run(global: &Global, terminal: &Terminal, args: &VerifyArgs)
 }
 
 async fn noted(global: &Global, args: &VerifyArgs) -> Result<Option<ChainHead>, Failure> {
-    let settings = local::bus(global, args.nats.as_deref(), args.nats_password_file.as_deref())?;
+    let settings = local::bus(global, args.nats.as_deref(), args.nats_credentials_file.as_deref(), Role::Operator)?;
     let bus = Bus::connect(&settings, "pinacle audit").await.map_err(|error| Failure::input(error.to_string()))?;
     if bus.connected(CONNECT_DEADLINE).await.is_err() {
         return Err(Failure::failed(format!(

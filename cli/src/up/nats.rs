@@ -1,9 +1,9 @@
-//! The NATS server that `up` runs: the pinned program, our configuration, passwords by environment.
+//! The NATS server that `up` runs: the pinned program, our configuration, the installation's own keys.
 
 use std::{
-    ffi::OsString,
     fs::{self, File},
     io::Read,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use super::{
     log::Dialect,
     part::{Part, is_program},
     probe::Probe,
+    trust,
 };
 use crate::failure::Failure;
 
@@ -23,26 +24,25 @@ const CONFIGURATION: &str = include_str!("../../../nats/single.conf");
 const PINNED: &str = include_str!("../../../nats/pinned");
 const STOP: &[(Signal, Duration)] = &[(Signal::SIGTERM, Duration::from_secs(15))];
 
-/// Users of the configuration, and the variables with their passwords; the secrets' files have the variables' names.
-pub(super) const SERVICE_PASSWORD: &str = "nats_service_password";
-pub(super) const AGENT_PASSWORD: &str = "nats_agent_password";
-
 /// The server as a part, its configuration written.
-pub(super) fn part(home: &Home, program: PathBuf, port: u16, monitor_port: u16) -> Result<Part, Failure> {
+pub(super) fn part(home: &Home, program: PathBuf, address: SocketAddr, monitor_port: u16) -> Result<Part, Failure> {
     let configuration = home.folder.path("nats.conf");
     fs::write(&configuration, CONFIGURATION)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", configuration.display())))?;
-    let mut environment: Vec<(String, OsString)> = Vec::new();
-    for name in [SERVICE_PASSWORD, AGENT_PASSWORD] {
-        environment.push((format!("PINACLE_{}", name.to_uppercase()), home.secret(name)?.into()));
-    }
+    // The server reads them as values of its own language, in which these are texts.
+    let quoted = |path: PathBuf| format!("\"{}\"", path.display()).into();
+    let environment = vec![
+        ("PINACLE_NATS_CERT".into(), quoted(home.folder.secret(trust::CERTIFICATE))),
+        ("PINACLE_NATS_KEY".into(), quoted(home.folder.secret(trust::KEY))),
+        ("PINACLE_NATS_ACCOUNTS".into(), quoted(home.folder.path("nats/accounts"))),
+    ];
     let arguments = vec![
         "-c".into(),
         configuration.into(),
         "-a".into(),
-        "127.0.0.1".into(),
+        address.ip().to_string().into(),
         "-p".into(),
-        port.to_string().into(),
+        address.port().to_string().into(),
         "-m".into(),
         monitor_port.to_string().into(),
         "-sd".into(),
@@ -57,7 +57,7 @@ pub(super) fn part(home: &Home, program: PathBuf, port: u16, monitor_port: u16) 
         _door: None,
         death_signal: "KILL",
         stop: STOP,
-        probe: Probe::Nats(port),
+        probe: Probe::Nats(address.port()),
         dialect: Dialect::Nats,
         // It reads its streams first.
         start_deadline: Duration::from_secs(120),

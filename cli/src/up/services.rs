@@ -23,10 +23,10 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 pub(super) struct Plan {
     /// Where NATS is.
     pub nats_url: String,
-    /// User and password's setting for the services; none where the settings say it.
-    pub service_login: Option<(String, String)>,
-    /// The same for the agent.
-    pub agent_login: Option<(String, String)>,
+    /// The folder with everybody's credentials for the bus; none where the settings say it.
+    pub credentials: Option<PathBuf>,
+    /// The certificate of the authority that the bus is known by; none where the settings say it.
+    pub ca_file: Option<PathBuf>,
     /// The setting of the database's address.
     pub database: String,
     /// Where the gateway listens.
@@ -37,7 +37,7 @@ pub(super) struct Plan {
     pub ground: Option<Told>,
     /// The person's settings file.
     pub config: Option<PathBuf>,
-    /// `--dev`, where nobody gave a password for the bus.
+    /// `--dev`, where nobody gave credentials for the bus.
     pub dev: bool,
 }
 
@@ -68,9 +68,11 @@ impl Plan {
         let mut set = |key: &str, value: &str| environment.push((format!("PINACLE__{key}"), value.into()));
         set("BUS__URL", &self.nats_url);
         set("ADMIN__LISTEN", &format!("127.0.0.1:{admin_port}"));
-        if let Some((user, password)) = if name == "agent" { &self.agent_login } else { &self.service_login } {
-            set("BUS__USER", user);
-            set("BUS__PASSWORD", password);
+        if let Some(folder) = &self.credentials {
+            set("BUS__CREDENTIALS", &format!("file:{}", folder.join(format!("{name}.creds")).display()));
+        }
+        if let Some(file) = &self.ca_file {
+            set("BUS__CA_FILE", &file.to_string_lossy());
         }
         if let Some(bytes) = self.storage_bytes {
             set("BUS__STORAGE_BYTES", &bytes.to_string());

@@ -26,8 +26,10 @@ pub(crate) struct UpSection {
     pub data_dir: PathBuf,
     pub listen: String,
     pub nats: String,
+    pub nats_credentials: PathBuf,
     pub database: Secret,
     pub nats_port: u16,
+    pub nats_names: String,
     pub nats_monitor_port: u16,
     pub postgres_port: u16,
     pub admin_port: u16,
@@ -86,6 +88,11 @@ impl UpSettings {
         up.pods &= up.agent && !args.no_pods;
         let faults = settings.faults();
         if faults.is_empty() { Ok(settings) } else { Err(Failure::input(faults.join("\n"))) }
+    }
+
+    /// Names and addresses under which hosts reach the NATS server that is started.
+    pub fn nats_names(&self) -> Vec<String> {
+        self.up.nats_names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
 
     /// Where the gateway listens.

@@ -23,12 +23,13 @@ use super::{
     services::{self, Plan},
     settings::UpSettings,
     supervise::{Parts, State, first_ready},
+    trust,
 };
 use crate::{
     api::Api,
     failure::Failure,
     figures::count,
-    local::{Notice, SERVICE_USER, read_secret},
+    local::{BUS_CA, Notice, read_secret},
     migrate,
     progress::{Console, Step},
 };
@@ -94,7 +95,9 @@ impl Start<'_> {
         }
         ports::require("gateway", listen, "--listen")?;
         let server = if up.nats.is_empty() {
-            ports::require("nats", ([127, 0, 0, 1], up.nats_port).into(), "--nats-port")?;
+            ports::require("nats", self.nats_address(), "--nats-port")?;
+            let names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned);
+            trust::prepare(self.home, &[&names[..], &self.settings.nats_names()].concat())?;
             Some(nats::find(self.home, &up.nats_server)?)
         } else {
             None
@@ -118,6 +121,21 @@ impl Start<'_> {
         let host = if up.agent { Some(self.await_host(&gateway_url(listen)).await?) } else { None };
         let sample = if told.is_some() { self.sample(&gateway_url(listen)).await } else { None };
         Ok(Started { parts: shown, gateway: gateway_url(listen), first_link, host, sample, took: began.elapsed() })
+    }
+
+    /// The folder with everybody's credentials for the bus; none where [bus] says all.
+    fn credentials(&self) -> Option<PathBuf> {
+        let up = &self.settings.up;
+        if up.nats.is_empty() {
+            return Some(self.home.folder.path("secrets"));
+        }
+        (!up.nats_credentials.as_os_str().is_empty()).then(|| up.nats_credentials.clone())
+    }
+
+    /// Where the NATS server listens.
+    fn nats_address(&self) -> SocketAddr {
+        let everywhere = !self.settings.nats_names().is_empty();
+        (if everywhere { [0, 0, 0, 0] } else { [127, 0, 0, 1] }, self.settings.up.nats_port).into()
     }
 
     /// What pods stand on, started. Its absence is no reason to stop.
@@ -176,7 +194,7 @@ impl Start<'_> {
         if let Some(program) = server {
             let monitor = ports::free(up.nats_monitor_port)?;
             let step = self.console.step("nats");
-            nats = Some(Pending(parts.start(nats::part(self.home, program, up.nats_port, monitor)?), step));
+            nats = Some(Pending(parts.start(nats::part(self.home, program, self.nats_address(), monitor)?), step));
             nats_url = format!("nats://127.0.0.1:{}", up.nats_port);
             shown.push(("nats".into(), nats_url.clone(), "the bus"));
         }
@@ -239,7 +257,6 @@ impl Start<'_> {
 
     fn plan(&self, nats_url: &str, listen: SocketAddr, ground: Option<Told>) -> Plan {
         let embedded = self.settings.up.nats.is_empty();
-        let login = |user: &str, secret: &str| embedded.then(|| (user.to_owned(), self.home.secret_setting(secret)));
         let bus = &self.settings.bus;
         // Streams reserve their sizes, which must fit the disk; half of it is left to others.
         let half_free = super::home::free_mib(self.home.folder.root()).map(|mib| mib * 1024 * 1024 / 2);
@@ -247,25 +264,25 @@ impl Start<'_> {
             half_free.filter(|half| embedded && bus.storage_bytes == BUS_DEFAULT_BYTES && *half < BUS_DEFAULT_BYTES);
         Plan {
             nats_url: nats_url.to_owned(),
-            service_login: login(SERVICE_USER, nats::SERVICE_PASSWORD),
-            agent_login: login("agent", nats::AGENT_PASSWORD),
+            credentials: self.credentials(),
+            ca_file: embedded.then(|| self.home.folder.secret(BUS_CA)),
             database: self.home.secret_setting("database_url"),
             listen: listen.to_string(),
             storage_bytes: scarce,
             ground,
             config: self.config.map(Path::to_path_buf),
-            dev: !embedded && bus.password.is_empty(),
+            dev: self.credentials().is_none() && bus.credentials.is_empty(),
         }
     }
 
     /// For the other commands: where everything is.
     fn note(&self, listen: SocketAddr, nats_url: &str) -> Result<(), Failure> {
-        let nats_user = if self.settings.up.nats.is_empty() { SERVICE_USER } else { "" };
         let notice = Notice {
             pid: i32::try_from(std::process::id()).unwrap_or_default(),
             gateway: gateway_url(listen),
             nats: nats_url.to_owned(),
-            nats_user: nats_user.to_owned(),
+            nats_credentials: self.credentials(),
+            nats_ca: self.settings.up.nats.is_empty().then(|| self.home.folder.secret(BUS_CA)),
         };
         let path = self.home.folder.path("run/up.json");
         let text = serde_json::to_string(&notice).context("encode run/up.json")?;

@@ -120,7 +120,8 @@ async fn heartbeats_tell_how_the_machine_is_and_a_stop_says_farewell() {
 #[tokio::test]
 async fn a_host_keeps_its_id_over_starts_and_its_state_belongs_to_one_agent() {
     let mut fixture = Fixture::start(&[]).await;
-    let mut second = launch(&fixture.nats.env(User::Agent), &fixture.state_dir(), &[]).named("second").spawn();
+    let mut second =
+        launch(&fixture.nats.env(User::Host(fixture.host)), &fixture.state_dir(), &[]).named("second").spawn();
     let status = second.wait(LONG).await;
     assert_eq!(status.code(), Some(1));
     assert!(second.log_text().contains("another agent runs with"), "{}", second.tail());
@@ -199,7 +200,7 @@ async fn samples_taken_while_the_bus_is_away_arrive_later_with_their_own_times_a
 async fn a_network_that_swallows_everything_costs_no_sample_either() {
     let nats = pinacle_tests::Nats::start().await;
     let proxy = Proxy::start(nats.address()).await;
-    let environment = nats.env_at(User::Agent, &format!("nats://{}", proxy.address()));
+    let environment = nats.env_at(User::host(), &format!("nats://{}", proxy.address()));
     let fixture = Fixture::start_at(nats, environment, &[("INTERVAL_MS", "1000")]).await;
     fixture.samples(2).await;
     proxy.stall();

@@ -5,40 +5,31 @@ use std::{fs, time::Duration};
 use pinacle_bus::{
     client::{Bus, Start},
     contract::{EventId, HostId, topology::StreamName},
+    settings::BusSettings,
 };
-use pinacle_tests::{Launch, Process, Sandbox, User, eventually, machine};
+use pinacle_tests::{Process, Sandbox, User, eventually, machine, nats::Trust};
 
 use super::gateway::stage::publish_event;
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// A cluster with the limits, accounts and permissions of `nats/single.conf`, without the TLS of `nats/cluster.conf`.
-async fn start(sandbox: &Sandbox) -> (Vec<Process>, Vec<u16>) {
+/// A cluster with the limits, accounts and TLS for clients of `nats/cluster.conf`, without TLS between the servers.
+async fn start(sandbox: &Sandbox, trust: &Trust) -> (Vec<Process>, Vec<u16>) {
     let ports: Vec<u16> = (0..3).map(|_| machine::free_port()).collect();
     let routes: Vec<u16> = (0..3).map(|_| machine::free_port()).collect();
     let all: Vec<String> = routes.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
     let mut servers = Vec::new();
     for (number, (port, route)) in ports.iter().zip(&routes).enumerate() {
-        let folder = sandbox.folder(&format!("nats-{number}"));
+        let name = format!("nats-{number}");
         let text = format!(
-            "include \"single.conf\"\nserver_name: nats-{number}\nhttp: \"127.0.0.1:{}\"\n\
+            "include \"single.conf\"\nserver_name: {name}\nhttp: \"127.0.0.1:{}\"\n\
              cluster {{ name: test, listen: \"127.0.0.1:{route}\", routes: [{}] }}\n",
             machine::free_port(),
             all.join(", ")
         );
-        fs::copy(machine::repository().join("nats/single.conf"), folder.join("single.conf")).unwrap();
-        fs::write(folder.join("server.conf"), text).unwrap();
-        let server = Launch::program(machine::repository().join(".pinacle/bin/nats-server"))
-            .named(&format!("nats-{number}"))
-            .in_sandbox(sandbox)
-            .arg("-c")
-            .arg(folder.join("server.conf"))
-            .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
-            .arg(folder)
-            .env("PINACLE_NATS_SERVICE_PASSWORD", User::Service.password())
-            .env("PINACLE_NATS_AGENT_PASSWORD", User::Agent.password())
-            .spawn();
-        servers.push(server);
+        fs::write(trust.folder().join(format!("{name}.conf")), text).unwrap();
+        let server = trust.server(sandbox, &name, &format!("{name}.conf"));
+        servers.push(server.args(["-a", "127.0.0.1", "-p", &port.to_string()]).spawn());
     }
     (servers, ports)
 }
@@ -46,17 +37,10 @@ async fn start(sandbox: &Sandbox) -> (Vec<Process>, Vec<u16>) {
 #[tokio::test]
 async fn with_three_replicas_a_server_may_die_and_nothing_that_was_acknowledged_is_missing() {
     let sandbox = Sandbox::new();
-    let (mut servers, ports) = start(&sandbox).await;
-    let mut settings = pinacle_bus::settings::BusSettings {
-        url: ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect::<Vec<_>>().join(","),
-        user: User::Service.name().into(),
-        password: pinacle_bus::settings::Secret::new(User::Service.password()),
-        ca_file: String::new(),
-        replicas: 3,
-        storage_bytes: 1 << 30,
-        publish_timeout_ms: 5000,
-        reconnect_max_ms: 500,
-    };
+    let trust = Trust::make(&sandbox, &[]);
+    let (mut servers, ports) = start(&sandbox, &trust).await;
+    let urls = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+    let mut settings = BusSettings { replicas: 3, ..trust.settings(&urls, User::Tester) };
     let bus = Bus::connect(&settings, "cluster").await.unwrap();
     bus.await_topology(LONG).await.unwrap();
     // Whoever knows one server only is told of the others by it.

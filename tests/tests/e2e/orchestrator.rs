@@ -348,7 +348,7 @@ async fn facts_follow_the_inventory_and_a_record_is_written_only_when_they_chang
 async fn what_cannot_be_true_is_laid_aside_and_harms_nobody() {
     let stage = Stage::with_copies(1).await;
     let agent = stage.online("honest").await;
-    let raw = stage.nats.client_as(User::Agent, "agent nobody").await;
+    let raw = stage.nats.client_as(User::Tester, "agent nobody").await;
     let victim = Subject::Inventory(HostId::new()).to_string();
     raw.publish(victim.clone(), "{}".into()).await.unwrap();
     raw.publish(Subject::Inventory(HostId::new()).to_string(), agent.inventory_bytes().into()).await.unwrap();

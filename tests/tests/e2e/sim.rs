@@ -20,7 +20,7 @@ fn sim(nats: &Nats, arguments: &[&str]) -> Process {
     Launch::service("pinacle")
         .named("sim")
         .in_sandbox(nats.sandbox())
-        .envs(nats.env(User::Service))
+        .envs(nats.env(User::SIMULATOR))
         .args(["sim", "--json"])
         .args(arguments)
         .spawn()

@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(60);
 async fn every_service_goes_up_and_down_while_a_client_counts_events_and_nothing_is_missing() {
     let mut stack =
         Stack::builder().orchestrator(2).ingest(2).gateway(1).agent(2).set("agent.interval_ms", "1000").start().await;
-    let bus = stack.nats.bus(User::Service, "whole").await;
+    let bus = stack.nats.bus(User::Tester, "whole").await;
     let (seen, connects) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
     let mut clients = JoinSet::new();
     clients.spawn(count(stack.gateway(1), ADMIN_TOKEN, seen.clone(), connects));

@@ -90,7 +90,7 @@ fn build() -> PathBuf {
 
 fn start_agent(program: &Path, nats: &Nats, docker: &Docker, state: &Sandbox) -> Process {
     Launch::program(program)
-        .envs(nats.env(User::Agent))
+        .envs(nats.env(User::host()))
         .env("PINACLE__AGENT__STATE_DIR", state.path().join("state"))
         .env("PINACLE__AGENT__DOCKER_SOCKET", docker.socket())
         .spawn()

@@ -120,7 +120,7 @@ async fn ingest(nats: &Nats, database: &str, messages: u64, servers: [u32; 2]) -
     // Anew in each round, so that it begins at the beginning; the first round may find none.
     let _ = jetstream.delete_consumer_from_stream(INGEST_METRICS.name, INGEST_METRICS.stream.as_str()).await;
     let mut ingest = Launch::service("pinacle-ingest")
-        .envs(nats.env(User::Service))
+        .envs(nats.env(User::INGEST))
         .env("PINACLE__DATABASE__URL", database)
         .with_admin_port()
         .spawn();

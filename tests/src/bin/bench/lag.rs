@@ -106,16 +106,16 @@ async fn measure(hosts: u32) -> Row {
     let mut postgres = Postgres::durable().await;
     let database = postgres.database().await;
     let mut orchestrator =
-        Launch::service("pinacle-orchestrator").envs(nats.env(User::Service)).ready_on_admin_port().start().await;
+        Launch::service("pinacle-orchestrator").envs(nats.env(User::ORCHESTRATOR)).ready_on_admin_port().start().await;
     let mut ingest = Launch::service("pinacle-ingest")
-        .envs(nats.env(User::Service))
+        .envs(nats.env(User::INGEST))
         .env("PINACLE__DATABASE__URL", &database)
         .ready_on_admin_port()
         .start()
         .await;
     let mut sim = Launch::service("pinacle")
         .args(["sim", "--hosts", &hosts.to_string(), "--pods", &PODS.to_string(), "--interval", "5s"])
-        .envs(nats.env(User::Service))
+        .envs(nats.env(User::SIMULATOR))
         .spawn();
     eventually(Duration::from_secs(300), "the admission of all hosts", async || {
         match nats.jetstream().await.get_stream("KV_hosts").await {

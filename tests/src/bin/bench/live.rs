@@ -35,7 +35,7 @@ pub async fn run() -> Report {
     let fleet = fleet::admit(&bus, HOSTS, PODS).await;
     let listen = machine::free_address();
     let _gateway: Process = Launch::service("pinacle-gateway")
-        .envs(nats.env(User::Service))
+        .envs(nats.env(User::GATEWAY))
         .env("PINACLE__DATABASE__URL", &database)
         .env("PINACLE__GATEWAY__LISTEN", listen.to_string())
         .env("PINACLE__GATEWAY__ADMIN_TOKEN", TOKEN)

@@ -37,7 +37,7 @@ pub fn launch(bus: &[(String, String)], state: &Path, settings: &[(&str, &str)])
 impl Fixture {
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let nats = Nats::start().await;
-        let environment = nats.env(User::Agent);
+        let environment = nats.env(User::host());
         Self::start_at(nats, environment, settings).await
     }
 
@@ -58,7 +58,7 @@ impl Fixture {
         let heartbeats = bus.subscribe(filter::heartbeats()).await.unwrap();
         nats.kill9().await;
         let state = Sandbox::new();
-        let agent = launch(&nats.env(User::Agent), &state_dir(&state), settings).with_admin_port().start().await;
+        let agent = launch(&nats.env(User::host()), &state_dir(&state), settings).with_admin_port().start().await;
         let host = host_id(&state).await;
         Self { agent, host, bus, state, heartbeats, nats }
     }

@@ -14,7 +14,7 @@ use super::fixture::{Outcome, pinacle};
 const GAP: Duration = Duration::from_millis(1500);
 
 fn replay(nats: &Nats, arguments: &[&str]) -> Outcome {
-    let environment = nats.env(User::Service);
+    let environment = nats.env(User::OPERATOR);
     let mut environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     environment.push(("PINACLE_DATA_DIR", "/nonexistent"));
     pinacle(&[&["replay"], arguments].concat(), &environment)

@@ -262,11 +262,15 @@ async fn existing_servers_are_used_and_left_alone() {
     let mut nats = Nats::start().await;
     let mut postgres = Postgres::start().await;
     let database = postgres.empty_database().await;
+    for user in [User::ORCHESTRATOR, User::INGEST, User::GATEWAY] {
+        nats.trust().credentials_file(user);
+    }
+    fs::rename(nats.trust().credentials_file(User::host()), nats.trust().folder().join("agent.creds")).unwrap();
     let installation = Installation::new()
         .with("PINACLE__UP__NATS", &nats.url())
         .with("PINACLE__UP__DATABASE", &database)
-        .with("PINACLE__BUS__USER", User::Service.name())
-        .with("PINACLE__BUS__PASSWORD", User::Service.password());
+        .with("PINACLE__UP__NATS_CREDENTIALS", nats.trust().folder().to_str().unwrap())
+        .with("PINACLE__BUS__CA_FILE", nats.trust().ca_file().to_str().unwrap());
     let mut up = installation.up().await;
     host_with_figures(&installation).await;
     assert_eq!(installation.pids().into_keys().collect::<Vec<_>>(), ["agent", "gateway", "ingest", "orchestrator"]);

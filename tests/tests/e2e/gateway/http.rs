@@ -7,10 +7,12 @@ use pinacle_bus::{
     contract::{
         HostId, PodId, Timestamp,
         command::{Fault, FaultCode, Ping, Pong},
+        grant::Role,
         host::HostState,
         subject::filter,
         topology::StreamName,
     },
+    trust::Keys,
 };
 use pinacle_tests::{Launch, Sandbox, eventually, stack::MASTER_KEY};
 use reqwest::{Method, RequestBuilder};
@@ -415,9 +417,10 @@ async fn requests_beyond_the_limits_are_refused_and_none_hangs() {
 async fn it_refuses_to_start_without_a_token_or_a_master_key_or_with_a_taken_port() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
+    let credentials = Keys::generate().role(Role::Gateway).unwrap().to_text().unwrap();
     let launch = || {
         Launch::service("pinacle-gateway")
-            .env("PINACLE__BUS__PASSWORD", "x")
+            .env("PINACLE__BUS__CREDENTIALS", &credentials)
             .env("PINACLE__ADMIN__LISTEN", "")
             .env("PINACLE__GATEWAY__LISTEN", address.to_string())
     };

@@ -82,7 +82,7 @@ impl Stage {
     pub fn launch(nats: &Nats, database: &str, address: SocketAddr) -> Launch {
         Launch::service("pinacle-gateway")
             .in_sandbox(nats.sandbox())
-            .envs(nats.env(User::Service))
+            .envs(nats.env(User::GATEWAY))
             .env("PINACLE__DATABASE__URL", database)
             .env("PINACLE__GATEWAY__LISTEN", address.to_string())
             .env("PINACLE__GATEWAY__ADMIN_TOKEN", TOKEN)
@@ -93,7 +93,7 @@ impl Stage {
     pub async fn ingest(&self) -> Process {
         Launch::service("pinacle-ingest")
             .in_sandbox(self.nats.sandbox())
-            .envs(self.nats.env(User::Service))
+            .envs(self.nats.env(User::INGEST))
             .env("PINACLE__DATABASE__URL", &self.database)
             .ready_on_admin_port()
             .start()

@@ -217,6 +217,6 @@ async fn after_the_bus_was_lost_and_began_anew_its_records_replace_the_old_rows(
     let bus = anew.bus_with_topology().await;
     let changed = HostRecord { state: HostState::Offline, ..record };
     bus.bucket::<HostRecord>(&HOSTS).await.unwrap().create(&key, &changed).await.unwrap();
-    let _ingest = stage.launch("ingest").envs(anew.env(User::Service)).start().await;
+    let _ingest = stage.launch("ingest").envs(anew.env(User::INGEST)).start().await;
     stage.count_becomes(1, "SELECT count(*) FROM host WHERE state = 'offline' AND stream_sequence = 1").await;
 }

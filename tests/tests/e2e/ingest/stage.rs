@@ -122,7 +122,7 @@ impl Stage {
     pub fn launch(&self, name: &str) -> Launch {
         Launch::service("pinacle-ingest")
             .named(name)
-            .envs(self.nats.env(User::Service))
+            .envs(self.nats.env(User::INGEST))
             .env("PINACLE__DATABASE__URL", &self.url)
             .env("PINACLE__DATABASE__MAX_CONNECTIONS", "8")
             .ready_on_admin_port()

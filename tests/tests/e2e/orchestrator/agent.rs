@@ -62,7 +62,7 @@ impl Agent {
     }
 
     pub async fn connect_as(nats: &Nats, id: HostId, hostname: &str) -> Self {
-        let bus = nats.bus(User::Agent, &format!("agent {id}")).await;
+        let bus = nats.bus(User::Host(id), &format!("agent {id}")).await;
         let next = Heartbeat {
             host_id: id,
             sent_at: Timestamp::now(),

@@ -34,7 +34,7 @@ impl Stage {
             let launch = Launch::service("pinacle-orchestrator")
                 .named(&format!("orchestrator-{copy}"))
                 .in_sandbox(nats.sandbox())
-                .envs(nats.env(User::Service))
+                .envs(nats.env(User::ORCHESTRATOR))
                 .ready_on_admin_port();
             started.push(launch.start().await);
         }
