@@ -18,6 +18,7 @@ pub mod grant;
 pub mod host;
 pub mod id;
 pub mod inventory;
+pub mod key;
 pub mod ledger;
 pub mod message;
 pub mod metrics;

@@ -1,7 +1,10 @@
-//! Encryption at rest: 32-byte keys that encrypt values and wrap other keys, with XChaCha20-Poly1305.
+//! Encryption: 32-byte keys that encrypt what is kept and wrap other keys, with XChaCha20-Poly1305; and sealing to a public
+//! key, for what travels.
 //!
 //! What is encrypted is bound to its context (what it is for, whose it is, which row): opened anywhere else it is refused,
 //! as it is with another key or a changed byte.
+
+mod sealed;
 
 use std::fmt;
 
@@ -11,6 +14,8 @@ use chacha20poly1305::{
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+pub use sealed::{OpeningKey, seal_to};
 
 /// First byte of everything that is sealed, for formats to come.
 const FORMAT: u8 = 1;

@@ -19,6 +19,7 @@ use pinacle_bus::{
         exec::ExecRecord,
         host::*,
         inventory::Inventory,
+        key::*,
         ledger::*,
         metrics::Metrics,
         pod::{CreatePod, PodRecord},
@@ -89,6 +90,8 @@ fn decoders() -> Vec<(&'static str, Decoder, Vec<u8>)> {
         CreatePod,
         HostLedger,
         IdempotentRequest,
+        SealingKey,
+        SshKeyRing,
         Lease,
         ReconcilerStatus,
     )

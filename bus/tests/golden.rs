@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use pinacle_bus::contract::{
     HostId, Message, OperationId, PodId, RequestId, SCHEMA_VERSION, Timestamp, audit::*, command::*, dead::DeadLetter,
-    decode, event::Event, exec::ExecRecord, host::*, inventory::Inventory, ledger::*, metrics::Metrics, pod::*,
+    decode, event::Event, exec::ExecRecord, host::*, inventory::Inventory, key::*, ledger::*, metrics::Metrics, pod::*,
     reconciler::ReconcilerStatus, request::*,
 };
 
@@ -54,6 +54,8 @@ fn every_message_is_written_as_its_golden_file_and_old_versions_are_read() {
         Lease,
         ReconcilerStatus,
         IdempotentRequest,
+        SealingKey,
+        SshKeyRing,
         Request,
         RequestCommitted,
         Operation,

@@ -4,6 +4,7 @@ mod audit;
 mod commands;
 mod host;
 mod pod;
+mod secret;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, VerifyArgs};
 pub(crate) use commands::{DeadCommand, EventsArgs, MigrateCommand, MigrateRun, ReplayArgs, UpArgs, WatchArgs};
 pub(crate) use host::{HostCommand, HostList, HostStateArg, LabelChange};
 pub(crate) use pod::{CreateArgs, ExecArgs, LogArgs, OpCommand, PodAction, PodCommand, PodList, Wait};
+pub(crate) use secret::{SecretCommand, SecretPlace, SshKeyCommand};
 
 use crate::failure::Failure;
 
@@ -134,6 +136,12 @@ Examples:
     /// Messages that could not be handled: list, show, resend, drop
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Secrets: list, set, remove, exchange the master key
+    #[command(subcommand)]
+    Secrets(SecretCommand),
+    /// The key by which the orchestrator logs in to hosts
+    #[command(subcommand)]
+    SshKey(SshKeyCommand),
     /// The database's schema
     Migrate(MigrateRun),
     /// Print what was on the bus, at its own pace or another

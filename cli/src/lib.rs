@@ -17,6 +17,7 @@ mod op;
 mod pod;
 mod progress;
 mod replay;
+mod secret;
 mod sim;
 mod status;
 mod terminal;
@@ -65,6 +66,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(args) => events::run(&global, &terminal, args).await,
         Command::Audit(command) => audit::run(&global, &terminal, command).await,
         Command::Dead(command) => dead::run(&global, &terminal, command).await,
+        Command::Secrets(command) => secret::run(&global, &terminal, command).await,
+        Command::SshKey(command) => secret::ssh_key(&global, &terminal, command).await,
         Command::Migrate(args) => migrate::run(&global, &terminal, args).await,
         Command::Replay(args) => replay::run(&global, &terminal, args).await,
         Command::Sim(args) => sim::run(&global, &terminal, args).await,

@@ -17,7 +17,9 @@ mod page;
 mod pods;
 mod reconcilers;
 pub mod schema;
+mod secrets;
 mod sessions;
+mod ssh_key;
 mod terms;
 mod version;
 pub mod view;
@@ -120,6 +122,12 @@ fn v1() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::one, dead_letters::drop))
         .routes(routes!(dead_letters::resend))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::put, secrets::delete))
+        .routes(routes!(secrets::versions))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(ssh_key::show))
+        .routes(routes!(ssh_key::rotate))
         .routes(routes!(live::live))
         .routes(routes!(sessions::ticket))
         .routes(routes!(sessions::list, sessions::end_others))

@@ -33,6 +33,7 @@ mod m20261125_120000_tell_whose_a_host_is;
 mod m20261125_121000_create_host_enrolment;
 mod m20261125_122000_create_host_key;
 mod m20261125_130000_create_data_key;
+mod m20261125_131000_create_secret;
 mod m20261125_140000_create_audit_entry;
 
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
@@ -84,6 +85,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_122000_create_host_key::Migration),
             Box::new(m20261125_130000_create_data_key::Migration),
             Box::new(m20261125_140000_create_audit_entry::Migration),
+            Box::new(m20261125_131000_create_secret::Migration),
         ]
     }
 }

@@ -7,6 +7,7 @@ use pinacle_bus::{
     client::{BusError, Delivered, Entry, Outcome, consume},
     contract::{
         PodId, Subject, Timestamp,
+        key::SSH_KEY_RING,
         message::Message,
         pod::{CreatePod, Desired, LONGEST_QUEUE, PodPhase, PodRecord, PodSpec},
         request::{CancelOperation, Progress, Request},
@@ -16,6 +17,7 @@ use pinacle_bus::{
 use serde::de::DeserializeOwned;
 
 use crate::{
+    keys::KeysError,
     lease::won,
     operation::{context::Engine, plan::Verb},
     reconcile::ReconcileError,
@@ -30,6 +32,7 @@ const SOON: Duration = Duration::from_millis(200);
 const CREATION_WITHIN: Duration = Duration::from_secs(30);
 const DEFAULT_RUNTIME: &str = "runsc";
 const CANCEL: &str = "cancel";
+const ROTATE: &str = "rotate";
 
 /// What becomes of a request.
 enum Verdict {
@@ -70,6 +73,7 @@ async fn accept(engine: &Engine, terms: &Terms, delivered: &Delivered) -> Outcom
             Err(TermsError::NotYet) => return Outcome::Later(SOON),
             Err(error) => return Outcome::Retry { reason: error.to_string() },
         },
+        "key" => key(engine, &request).await,
         other => Ok(Verdict::Refused(format!("nothing is known of things of the kind {other}"))),
     };
     let told = match verdict {
@@ -112,6 +116,23 @@ async fn pod(engine: &Engine, request: &Request) -> Result<Verdict, ReconcileErr
         (_, Some(verb)) if verb != Verb::Clean => queue(engine, pod, verb, request).await,
         _ => Ok(Verdict::Refused(format!("a pod knows no {}", request.verb))),
     }
+}
+
+/// The SSH key is exchanged: here it is made, and a reconciler brings it to the hosts.
+async fn key(engine: &Engine, request: &Request) -> Result<Verdict, ReconcileError> {
+    if (request.target_id.as_str(), request.verb.as_str()) != (SSH_KEY_RING, ROTATE) {
+        return Ok(Verdict::Refused(format!("nothing is known of {} of a key {}", request.verb, request.target_id)));
+    }
+    if !engine.view.is_complete() {
+        return Ok(Verdict::NotYet);
+    }
+    let hosts = engine.view.hosts().iter().filter(|host| host.facts.ssh.is_some()).map(|host| host.host_id).collect();
+    Ok(match engine.keys.rotate(request.request_id, hosts).await {
+        Ok(Ok(())) => Verdict::Done,
+        Ok(Err(why)) => Verdict::Refused(why),
+        Err(KeysError::Bus(error)) => return Err(error.into()),
+        Err(error) => Verdict::Refused(error.to_string()),
+    })
 }
 
 fn parameters<T: DeserializeOwned>(request: &Request) -> Result<T, String> {
@@ -182,12 +203,22 @@ fn expanded(engine: &Engine, pod: PodId, request: &Request, wanted: CreatePod) -
         restart_at: None,
         operation: None,
         cancelled_by: None,
-        queue: vec![request.clone()],
+        queue: vec![without_secrets(request)],
         ended_operations: Vec::new(),
         fence: 0,
+        secrets: wanted.secrets,
     };
     record.check().map_err(|invalid| invalid.to_string())?;
     Ok(record)
+}
+
+/// The record has them once, where they are dropped with the pod.
+fn without_secrets(request: &Request) -> Request {
+    let mut request = request.clone();
+    if let Some(parameters) = request.parameters.as_object_mut() {
+        parameters.remove("secrets");
+    }
+    request
 }
 
 /// The live record of a pod; without one, what that means for a request about it.

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod announcement;
 pub mod fleet;
 pub mod follow;
+pub mod keys;
 pub mod lease;
 pub mod ledger;
 pub mod liveness;
@@ -31,6 +32,7 @@ use anyhow::{anyhow, bail};
 use pinacle_bus::{
     client::Bus,
     contract::topology::{LEASES, PODS},
+    crypto::Key,
     service::{Context, OnFailure},
 };
 use tokio::sync::watch;
@@ -40,6 +42,7 @@ use tracing::{info, warn};
 use crate::{
     admission::Admission,
     follow::Follow,
+    keys::{Keys, KeysError},
     ledger::Ledgers,
     names::Names,
     operation::{
@@ -48,7 +51,7 @@ use crate::{
         dispatch,
     },
     registry::Registry,
-    settings::OrchestratorSettings,
+    settings::{DEVELOPMENT_KEY, Orchestrator, OrchestratorSettings},
     ssh::{Connections, SshSettings},
     terms::Terms,
     view::View,
@@ -123,6 +126,9 @@ async fn start_pods(
     if !own.crash_at.is_empty() && !context.dev {
         bail!("orchestrator.crash_at is for tests; it needs the development mode (--dev)");
     }
+    let keys = keys(bus, &own, shutdown.clone()).await?;
+    let (followed, stop) = (keys.clone(), shutdown.clone());
+    supervisor.spawn("keys", OnFailure::Restart, move || followed.clone().follow(stop.clone()));
     let view = View::default();
     let (following, followed, stop) = (view.clone(), bus.clone(), shutdown.clone());
     supervisor
@@ -133,7 +139,8 @@ async fn start_pods(
         leases: bus.bucket(&LEASES).await?,
         ledgers: Ledgers::open(bus, view.clone()).await?,
         view,
-        connections: Connections::new(SshSettings::from(&*own)),
+        connections: Connections::new(SshSettings { keys: keys.ssh().clone(), ..SshSettings::from(&*own) }),
+        keys,
         turns: PerHost::new(own.operations_per_host),
         images: PerHost::new(1),
         settings: own,
@@ -153,6 +160,30 @@ async fn start_pods(
         }
     });
     Ok(())
+}
+
+/// The orchestrator's own keys, read or made as soon as the bus answers.
+async fn keys(bus: &Bus, settings: &Orchestrator, shutdown: CancellationToken) -> anyhow::Result<Keys> {
+    let mut key = settings.key.expose();
+    if key.is_empty() {
+        // Only reached with --dev: otherwise a missing key is a fault of the settings.
+        warn!("development mode: the orchestrator's keys are under the key of the source code");
+        key = DEVELOPMENT_KEY;
+    }
+    let wrapping = Key::from_hex(key).ok_or_else(|| anyhow!("orchestrator.key: must be 64 hexadecimal digits"))?;
+    loop {
+        match Keys::open(bus, wrapping.clone(), settings).await {
+            Ok(keys) => return Ok(keys),
+            Err(KeysError::Bus(error)) => warn!(%error, "the keys cannot be read; trying again"),
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            // cancel-safe: a timer.
+            () = tokio::time::sleep(PAUSE) => {}
+            // cancel-safe: only observed.
+            () = shutdown.cancelled() => bail!("stopped before the bus answered"),
+        }
+    }
 }
 
 /// Waits until the bus holds what the orchestrator works on, for as long as that takes.

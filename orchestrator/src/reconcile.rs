@@ -10,6 +10,7 @@ pub mod hosts_away;
 pub mod ledgers;
 pub mod orphans;
 mod runner;
+pub mod ssh_keys;
 pub mod stuck;
 pub mod waiting;
 
@@ -100,6 +101,7 @@ pub async fn start(supervisor: &Supervisor, engine: &Engine) -> Result<(), BusEr
         ledgers: engine.bus.bucket(&LEDGER).await?,
         leases: engine.leases.clone(),
         statuses: engine.bus.bucket(&STATUS).await?,
+        keys: engine.keys.clone(),
         connections: engine.connections.clone(),
         settings: engine.settings.clone(),
         holder: engine.holder.clone(),
@@ -109,6 +111,7 @@ pub async fn start(supervisor: &Supervisor, engine: &Engine) -> Result<(), BusEr
     runner::spawn::<hosts_away::HostsAway>(supervisor, &context);
     runner::spawn::<orphans::Orphans>(supervisor, &context);
     runner::spawn::<ledgers::Ledgers>(supervisor, &context);
+    runner::spawn::<ssh_keys::SshKeys>(supervisor, &context);
     runner::spawn::<stuck::Stuck>(supervisor, &context);
     runner::spawn::<waiting::Waiting>(supervisor, &context);
     Ok(())

@@ -71,6 +71,9 @@ pub fn enqueue(record: &mut PodRecord, verb: Verb) -> bool {
 
 /// Puts a record into a phase.
 pub fn settle(record: &mut PodRecord, phase: PodPhase, cause: Option<String>) {
+    if phase == PodPhase::Deleted {
+        record.secrets = None;
+    }
     if record.phase != phase {
         record.phase_since = following(record.phase_since, Timestamp::now());
     }

@@ -96,5 +96,6 @@ pub fn pod() -> PodRecord {
         queue: Vec::new(),
         ended_operations: Vec::new(),
         fence: 1,
+        secrets: None,
     }
 }

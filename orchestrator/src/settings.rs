@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use pinacle_bus::{
+    crypto::Key,
     service::ServiceSettings,
     settings::{AdminSettings, BUS_DEFAULTS, BusSettings, LOG_DEFAULTS, LogSettings, Secret, Settings},
 };
@@ -12,6 +13,9 @@ use crate::liveness::{HEARTBEAT_INTERVAL, Patience};
 
 /// `[orchestrator]` and `[admin]` with their documentation.
 pub const ORCHESTRATOR_DEFAULTS: &str = include_str!("../default.toml");
+
+/// What the orchestrator takes for its key in the development mode, if none is set.
+pub const DEVELOPMENT_KEY: &str = "70696e61636c6520646576656c6f706d656e74206b65792c206e6f2073656372";
 
 /// An agent that has found the bus again needs a moment before its first heartbeat is here.
 const AFTER_RECONNECT: Duration = Duration::from_secs(1);
@@ -38,6 +42,7 @@ pub struct Orchestrator {
     pub reconnect_grace_ms: u64,
     pub changes_at_once: usize,
     pub inventories_at_once: usize,
+    pub key: Secret,
     pub ssh_key: Secret,
     pub ssh_user: String,
     pub ssh_channels: usize,
@@ -97,6 +102,12 @@ impl Settings for OrchestratorSettings {
         let mut faults = [self.bus.faults(), self.admin.faults()].concat();
         let own = &self.orchestrator;
         let interval = u64::try_from(HEARTBEAT_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        if !own.key.is_empty() {
+            let fault = own.key.exposure().or_else(|| {
+                Key::from_hex(own.key.expose()).is_none().then(|| "must be 64 hexadecimal digits".to_owned())
+            });
+            faults.extend(fault.map(|fault| format!("orchestrator.key: {fault}")));
+        }
         if own.degraded_after_ms < interval + 500 {
             faults.push(format!("orchestrator.degraded_after_ms: must be at least {}", interval + 500));
         }
@@ -168,6 +179,18 @@ impl ServiceSettings for OrchestratorSettings {
 
     fn bus(&self) -> &BusSettings {
         &self.bus
+    }
+
+    fn missing_secrets(&self) -> Vec<String> {
+        let mut missing = self.bus.missing_secrets();
+        if self.orchestrator.key.is_empty() {
+            missing.push(
+                "orchestrator.key: there is none; give 64 hexadecimal digits (openssl rand -hex 32), best as file:/path, \
+                 or start in the development mode with --dev"
+                    .into(),
+            );
+        }
+        missing
     }
 }
 

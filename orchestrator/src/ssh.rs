@@ -13,14 +13,13 @@ mod dial;
 mod endpoint;
 mod error;
 mod execute;
+mod keys;
 mod lima;
 mod quote;
 mod record;
 mod wrapper;
 
 use std::time::Duration;
-
-use pinacle_bus::settings::Secret;
 
 use crate::settings::Orchestrator;
 
@@ -31,6 +30,7 @@ pub use connections::Connections;
 pub use endpoint::{Endpoint, fingerprint};
 pub use error::{ConnectError, SshError};
 pub use execute::Finished;
+pub use keys::SshKeys;
 pub use quote::quote;
 pub use record::ExecSink;
 pub use wrapper::{FENCES, fence_file};
@@ -38,8 +38,8 @@ pub use wrapper::{FENCES, fence_file};
 /// How hosts are connected to; see `default.toml`.
 #[derive(Debug, Clone)]
 pub struct SshSettings {
-    /// The private key, in OpenSSH's form.
-    pub key: Secret,
+    /// What we log in with.
+    pub keys: SshKeys,
     /// Channels at once to a host.
     pub channels: usize,
     /// How long a connection may take to stand.
@@ -53,7 +53,7 @@ pub struct SshSettings {
 impl From<&Orchestrator> for SshSettings {
     fn from(settings: &Orchestrator) -> Self {
         Self {
-            key: settings.ssh_key.clone(),
+            keys: settings.ssh_key.clone().into(),
             channels: settings.ssh_channels,
             connect_within: Duration::from_millis(settings.ssh_connect_ms),
             idle: Duration::from_millis(settings.ssh_idle_ms),

@@ -7,6 +7,7 @@ mod image;
 mod network;
 mod place;
 mod run;
+pub mod secrets;
 mod volume;
 
 use crate::{

@@ -29,5 +29,7 @@ pub mod recovery_code;
 pub mod request;
 pub mod rollup_pending;
 pub mod rollup_pending_hour;
+pub mod secret;
+pub mod secret_version;
 pub mod team;
 pub mod team_member;

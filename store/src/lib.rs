@@ -23,8 +23,8 @@ pub use entity::{
     host_event::Model as HostEventRow, host_key::Model as HostKeyRow, host_metrics::Model as HostSampleRow,
     live_ticket::Model as LiveTicketRow, login::Model as LoginRow, operation::Model as OperationRow,
     operation_step::Model as OperationStepRow, pod::Model as PodRow, pod_event::Model as PodEventRow,
-    pod_metrics::Model as PodSampleRow, request::Model as RequestRow, team::Model as TeamRow,
-    team_member::Model as TeamMemberRow,
+    pod_metrics::Model as PodSampleRow, request::Model as RequestRow, secret::Model as SecretRow,
+    secret_version::Model as SecretVersionRow, team::Model as TeamRow, team_member::Model as TeamMemberRow,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use metrics::{
@@ -36,7 +36,7 @@ pub use partition::{Partition, Partitioned, PartitionsChanged};
 pub use projection::{Applied, Mark, Replaced};
 pub use query::{
     AccountTokenPurpose, Claimed, EnrolmentClaim, EnrolmentRefused, EventFilter, EventRow, ExecFilter, HostFilter,
-    OperationFilter, Person, PodFilter,
+    NewSecretVersion, OperationFilter, Person, PodFilter, SecretFilter,
 };
 pub use retention::Expiring;
 pub use rollup::RollupDone;

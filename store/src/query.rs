@@ -12,6 +12,7 @@ mod operation;
 mod person;
 mod pod;
 mod sample;
+mod secret;
 
 pub use account::AccountTokenPurpose;
 pub use enrolment::{Claimed, EnrolmentClaim, EnrolmentRefused};
@@ -20,6 +21,7 @@ pub use host::HostFilter;
 pub use operation::{ExecFilter, OperationFilter};
 pub use person::Person;
 pub use pod::PodFilter;
+pub use secret::{NewSecretVersion, SecretFilter};
 
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Value};
 

@@ -6,7 +6,7 @@ use crate::entity::{
     account, account_factor, account_identity, account_token, api_token, audit_entry, data_key, dead_letter, exec_log,
     host, host_enrolment, host_event, host_key, host_metrics, host_metrics_1h, host_metrics_1m, live_ticket, login,
     operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, recovery_code, request,
-    rollup_pending, rollup_pending_hour, team, team_member,
+    rollup_pending, rollup_pending_hour, secret, secret_version, team, team_member,
 };
 
 /// A table.
@@ -63,6 +63,8 @@ pub fn tables() -> Vec<Table> {
         table::<request::Entity>(),
         table::<rollup_pending::Entity>(),
         table::<rollup_pending_hour::Entity>(),
+        table::<secret::Entity>(),
+        table::<secret_version::Entity>(),
         table::<team::Entity>(),
         table::<team_member::Entity>(),
     ]

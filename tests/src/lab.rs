@@ -39,7 +39,7 @@ use crate::{
     docker::{make_root, turn},
     eventually, leftovers, machine,
     process::run,
-    stack::{ADMIN_TOKEN, MASTER_KEY},
+    stack::{ADMIN_TOKEN, MASTER_KEY, ORCHESTRATOR_KEY},
 };
 
 pub use host::Host;
@@ -129,6 +129,7 @@ impl Builder {
             bus,
             nats,
             postgres: None,
+            database: None,
             settings: self.settings.clone(),
             holdings: Holdings { sandbox },
             _turn: turn,
@@ -179,6 +180,7 @@ pub struct Lab {
     bus: Bus,
     nats: Nats,
     postgres: Option<Postgres>,
+    database: Option<String>,
     settings: Vec<(String, String)>,
     holdings: Holdings,
     _turn: File,
@@ -302,6 +304,7 @@ impl Lab {
             .in_sandbox(&self.holdings.sandbox)
             .arg("--dev")
             .envs(self.nats.env(User::ORCHESTRATOR))
+            .env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY)
             .env("PINACLE__ORCHESTRATOR__SSH_KEY", format!("file:{}", self.key().display()))
             .env("PINACLE__ORCHESTRATOR__BASE_IMAGE", IMAGE)
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
@@ -328,6 +331,15 @@ impl Lab {
             self.services.push(launch.start().await);
         }
         self.gateway = Some(address);
+        self.database = Some(database);
+    }
+
+    /// The database's address.
+    ///
+    /// # Panics
+    /// When the lab was not asked for a gateway.
+    pub fn database(&self) -> &str {
+        self.database.as_deref().expect("the lab has no database: ask its builder for a gateway")
     }
 
     /// The private key that every host lets in as root.

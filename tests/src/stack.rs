@@ -14,6 +14,8 @@ use crate::{
 /// The admin token of every gateway of a stack.
 pub const ADMIN_TOKEN: &str = "token-of-a-test-that-is-long-enough-for-anybody";
 
+/// The key of every orchestrator of a test.
+pub const ORCHESTRATOR_KEY: &str = "6f7263686573747261746f72206f662050696e61636c65207465737473202e2e";
 /// The master key of every gateway of a test.
 pub const MASTER_KEY: &str = "7465737473206f662050696e61636c65207465737473206f662050696e61636c";
 
@@ -118,6 +120,7 @@ impl Builder {
                         .env("PINACLE__GATEWAY__MASTER_KEY", MASTER_KEY)
                 }
                 "ingest" => launch.env("PINACLE__DATABASE__URL", &stack.database),
+                "orchestrator" => launch.env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY),
                 _ => launch,
             };
             stack.services.insert(format!("{kind}-{number}"), launch.start().await);

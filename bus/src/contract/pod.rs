@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     HostId, OperationId, PodId, Timestamp,
+    key::PodSecrets,
     message::{Invalid, Message, check},
     request::{Operation, Request},
 };
@@ -175,11 +176,14 @@ pub struct CreatePod {
     /// What happens when it ends by itself.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// Files that only it has; null = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PodSecrets>,
 }
 
 impl Message for CreatePod {
     const NAME: &'static str = "create_pod";
-    const MAX_BYTES: usize = 64 * 1024;
+    const MAX_BYTES: usize = 192 * 1024;
 
     fn check(&self) -> Result<(), Invalid> {
         name("name", &self.name)?;
@@ -195,6 +199,7 @@ impl Message for CreatePod {
             check::token("runtime", runtime)?;
         }
         environment("environment", &self.environment)?;
+        self.secrets.as_ref().map_or(Ok(()), PodSecrets::check)?;
         labels("host_labels", &self.host_labels)
     }
 }
@@ -288,6 +293,9 @@ pub struct PodRecord {
     pub ended_operations: Vec<OperationId>,
     /// Raised each time that a copy of the orchestrator takes the pod up. The host refuses commands with a lower one.
     pub fence: u64,
+    /// Files that only it has, put there after each start; null = none, or it has been deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PodSecrets>,
 }
 
 impl Message for PodRecord {
@@ -303,6 +311,7 @@ impl Message for PodRecord {
         image("spec.image", &self.spec.image)?;
         environment("spec.environment", &self.spec.environment)?;
         labels("spec.host_labels", &self.spec.host_labels)?;
+        self.secrets.as_ref().map_or(Ok(()), PodSecrets::check)?;
         check::length("queue", self.queue.len(), LONGEST_QUEUE)?;
         check::length("ended_operations", self.ended_operations.len(), REMEMBERED_OPERATIONS)?;
         self.operation.as_ref().map_or(Ok(()), Message::check)?;

@@ -242,5 +242,14 @@ pub const IDEMPOTENCY: BucketSpec = BucketSpec {
     description: "requests that came with an idempotency key",
 };
 
+/// The orchestrator's keys.
+pub const KEYS: BucketSpec = BucketSpec {
+    name: "keys",
+    time_to_live: Duration::ZERO,
+    max_value_bytes: 512 * 1024,
+    storage_percent: 1,
+    description: "the orchestrator's keys, private halves encrypted",
+};
+
 /// Every bucket.
-pub const BUCKETS: [BucketSpec; 6] = [HOSTS, PODS, LEDGER, LEASES, STATUS, IDEMPOTENCY];
+pub const BUCKETS: [BucketSpec; 7] = [HOSTS, PODS, LEDGER, LEASES, STATUS, IDEMPOTENCY, KEYS];

@@ -131,6 +131,12 @@ pub(crate) struct CreateArgs {
     /// A file of them, one a line; # begins a comment
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+    /// A secret of yours that it has in /run/secrets; see pinacle secrets. May be given several times
+    #[arg(long = "secret", value_name = "NAME")]
+    pub secrets: Vec<String>,
+    /// The project that it is for: its secrets go before those for all projects
+    #[arg(long)]
+    pub project: Option<String>,
     /// The only host that it may be on, by its name or id
     #[arg(long)]
     pub host: Option<String>,

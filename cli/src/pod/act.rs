@@ -34,13 +34,18 @@ fn body(args: &CreateArgs) -> Result<Value, Failure> {
     let labels: BTreeMap<_, _> = args.labels.iter().cloned().collect();
     let mut body = json!({ "name": args.name, "tier": args.tier, "restart": args.restart.as_str() });
     let mut set = |key: &str, value: Value| body.as_object_mut().map(|body| body.insert(key.into(), value));
-    for (key, value) in [("image", &args.image), ("runtime", &args.runtime), ("host", &args.host)] {
+    for (key, value) in
+        [("image", &args.image), ("runtime", &args.runtime), ("host", &args.host), ("project", &args.project)]
+    {
         if let Some(value) = value {
             set(key, json!(value));
         }
     }
     if !environment.is_empty() {
         set("environment", json!(environment));
+    }
+    if !args.secrets.is_empty() {
+        set("secrets", json!(args.secrets));
     }
     if !labels.is_empty() {
         set("host_labels", json!(labels));

@@ -47,6 +47,9 @@ pub(super) const NAMES: [&str; 4] = ["orchestrator", "ingest", "gateway", "agent
 /// The secret under which the gateway keeps what is encrypted in the database.
 pub(super) const MASTER_KEY: &str = "master_key";
 
+/// The secret under which the orchestrator keeps its own keys.
+pub(super) const ORCHESTRATOR_KEY: &str = "orchestrator_key";
+
 /// Where a service's program is: beside this one.
 pub(super) fn program(name: &str) -> Result<PathBuf, Failure> {
     let here = std::env::current_exe().map_err(|error| Failure::failed(format!("cannot find myself: {error}")))?;
@@ -95,9 +98,11 @@ impl Plan {
                     set("AGENT__SSH_KEYS_DIR", &ground.keys.to_string_lossy());
                 }
             }
-            "orchestrator" if self.ground.is_some() => {
-                set("ORCHESTRATOR__SSH_KEY", &home.secret_setting(ssh::KEY));
-                set("ORCHESTRATOR__BASE_IMAGE_ARCHIVE", &image::archive(home).to_string_lossy());
+            "orchestrator" => {
+                set("ORCHESTRATOR__KEY", &home.secret_setting(ORCHESTRATOR_KEY));
+                if self.ground.is_some() {
+                    set("ORCHESTRATOR__BASE_IMAGE_ARCHIVE", &image::archive(home).to_string_lossy());
+                }
             }
             _ => {}
         }

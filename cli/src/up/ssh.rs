@@ -1,5 +1,5 @@
 //! The SSH server through which the orchestrator reaches this machine: the very way in which it reaches any other host.
-//! On loopback, for one key alone, with nothing but commands.
+//! On loopback, for the orchestrator's key alone, with nothing but commands.
 
 use std::{
     fs::{self, DirBuilder},
@@ -21,8 +21,10 @@ use super::{
 };
 use crate::failure::{Failure, one_line};
 
-/// The secret by which the orchestrator logs in.
-pub(super) const KEY: &str = "ssh_key";
+/// The public key of the orchestrator, as it was told last: it is let in before the gateway can tell it again.
+const LET_IN: &str = "run/ssh_key.pub";
+/// The file of keys that are let in. The server tells it to whoever logs in, for the exchange of keys.
+const AUTHORIZED_KEYS: &str = "authorized_keys";
 const HOST_KEY: &str = "ssh_host_key";
 /// Whom it logs in as: Docker, the packet filter and the fences of pods are root's.
 pub(super) const USER: &str = "root";
@@ -47,11 +49,10 @@ impl Ssh {
     /// Makes the keys the first time, and writes what the server reads into `run`. The public host key is there, too,
     /// for the agent. Returns the port.
     pub async fn prepare(&self, home: &Home, run: &Path, docker: &Path) -> Result<u16, Failure> {
-        let orchestrator = self.public_key(home, KEY).await.context("cannot make the orchestrator's SSH key")?;
         let host = self.public_key(home, HOST_KEY).await.context("cannot make an SSH host key")?;
         let port = port(home)?;
-        let keys = run.join("authorized_keys");
-        write_private(&keys, &format!("restrict {orchestrator}\n"))?;
+        let keys = run.join(AUTHORIZED_KEYS);
+        write_private(&keys, &fs::read_to_string(home.folder.path(LET_IN)).unwrap_or_default())?;
         write_private(&run.join("host_key.pub"), &format!("{host}\n"))?;
         let pam = if is_locked() { "yes" } else { "no" };
         let configuration = format!(
@@ -67,7 +68,7 @@ impl Ssh {
              MaxSessions 10\nMaxStartups 10\nLoginGraceTime 20\nClientAliveInterval 15\n\
              UseDNS no\nPrintMotd no\nPrintLastLog no\n\
              # At this level bash leaves a person's .bashrc alone, which would cost each command its time.\n\
-             SetEnv DOCKER_HOST=unix://{docker} SHLVL=1\n",
+             SetEnv DOCKER_HOST=unix://{docker} SHLVL=1 PINACLE_AUTHORIZED_KEYS={keys}\n",
             host_key = home.folder.secret(HOST_KEY).display(),
             keys = keys.display(),
             docker = docker.display(),
@@ -121,6 +122,13 @@ impl Ssh {
             start_deadline: Duration::from_secs(20),
         }
     }
+}
+
+/// Lets in who has the private half of this key, and nobody else.
+pub(super) fn let_in(home: &Home, run: &Path, public_key: &str) -> Result<(), Failure> {
+    let line = format!("restrict {public_key}\n");
+    write_private(&home.folder.path(LET_IN), &line)?;
+    write_private(&run.join(AUTHORIZED_KEYS), &line)
 }
 
 /// That of last time, so that the host's record stays as it is, else any free one.

@@ -22,6 +22,7 @@ use super::{
     sample,
     services::{self, Plan},
     settings::UpSettings,
+    ssh,
     supervise::{Parts, State, first_ready},
     trust,
 };
@@ -105,6 +106,7 @@ impl Start<'_> {
         let postgres = if up.database.is_empty() { Some(Postgres::find(self.home, &up.postgres_bin)?) } else { None };
         self.home.secret("admin_token")?;
         self.home.key(services::MASTER_KEY)?;
+        self.home.key(services::ORCHESTRATOR_KEY)?;
 
         let mut shown = Vec::new();
         let mut ground = Vec::new();
@@ -118,6 +120,9 @@ impl Start<'_> {
         }
         self.services(parts, &mut shown, names, &self.plan(&nats_url, listen, told.clone())).await?;
         let first_link = self.first_link(&gateway_url(listen)).await?;
+        if let Some(ground) = &told {
+            self.let_in(&gateway_url(listen), &ground.keys).await;
+        }
         let host = if up.agent { Some(self.await_host(&gateway_url(listen)).await?) } else { None };
         let sample = if told.is_some() { self.sample(&gateway_url(listen)).await } else { None };
         Ok(Started { parts: shown, gateway: gateway_url(listen), first_link, host, sample, took: began.elapsed() })
@@ -153,6 +158,19 @@ impl Start<'_> {
             Err(reason) => Err(reason),
         };
         ready.inspect_err(|reason| self.console.warn(&format!("no pods on this machine, all else runs: {reason}"))).ok()
+    }
+
+    /// Lets the orchestrator in, by the key that it has made. Whatever is in the way is no reason to stop.
+    async fn let_in(&self, gateway: &str, run: &Path) {
+        let learnt = async {
+            let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
+            let key = api.get("/ssh-key", &[]).await?;
+            let key = key.get("public_key").and_then(serde_json::Value::as_str).unwrap_or_default();
+            ssh::let_in(self.home, run, key)
+        };
+        if let Err(failure) = learnt.await {
+            self.console.warn(&format!("no new pods on this machine until the next start: {}", failure.line()));
+        }
     }
 
     /// The image for pods, and the first one. Whatever is in the way is no reason to stop.

@@ -1,6 +1,9 @@
 //! Pods, from the live state: right while Postgres lags, and there while it is away.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{http::HeaderMap, response::Response};
 use pinacle_bus::contract::{
@@ -18,7 +21,7 @@ use super::{
     commands::check,
     hosts, json as answer, json_bytes,
     page::{Page, PageQuery},
-    schema,
+    schema, secrets,
     view::PodView,
 };
 use crate::{
@@ -108,6 +111,11 @@ pub struct CreateBody {
     #[serde(default)]
     #[schema(value_type = schema::RestartPolicy, default = "always")]
     restart: RestartPolicy,
+    /// Secrets of its owner's, by name: each is a file of that name in `/run/secrets`.
+    #[serde(default)]
+    secrets: BTreeSet<String>,
+    /// The project that it is for: its secrets go before those for all projects.
+    project: Option<String>,
 }
 
 /// Make a pod and start it
@@ -121,11 +129,14 @@ pub async fn create(
     app: Shared,
     identity: Identity,
     headers: HeaderMap,
-    FromBody(body): FromBody<CreateBody>,
+    FromBody(mut body): FromBody<CreateBody>,
 ) -> Result<Response, Problem> {
     let key = asking::key(&headers)?;
-    let create = wanted(&app, &identity, body)?;
-    let request = asking::request(&identity, "pod", PodId::new().to_string(), "create", &create)?;
+    let (secrets, project) = (std::mem::take(&mut body.secrets), body.project.take());
+    let mut create = wanted(&app, &identity, body)?;
+    let pod = PodId::new();
+    create.secrets = secrets::for_pod(&app, &create.owner, pod, secrets, project).await?;
+    let request = asking::request(&identity, "pod", pod.to_string(), "create", &create)?;
     let request = match key {
         Some(key) => the_one_of(&app, &identity, key, request, &create.name).await?,
         None => free(&app, &identity, &create.name).map(|()| request)?,
@@ -167,6 +178,7 @@ fn wanted(app: &App, identity: &Identity, body: CreateBody) -> Result<CreatePod,
         host_labels: body.host_labels,
         only_host,
         restart: body.restart,
+        secrets: None,
     };
     check(&create)?;
     Ok(create)

@@ -82,6 +82,8 @@ codes! {
         "No operation has this id, or it is on something that is not yours.";
     AuditEntryNotFound = "audit_entry_not_found", NOT_FOUND, "There is no such entry",
         "No entry of the audit log has this id, or it is neither yours nor about something of yours.";
+    SecretNotFound = "secret_not_found", NOT_FOUND, "There is no such secret",
+        "No secret has this name in this place, or it is not yours.";
     DeadLetterNotFound = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter",
         "No dead letter has this id.";
     SessionNotFound = "session_not_found", NOT_FOUND, "There is no such session",
@@ -100,6 +102,8 @@ codes! {
         "You have another pod of this name; take another name or remove that pod.";
     IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The key stands for another request",
         "Another request came with this Idempotency-Key within the last day; take a new key for a new request.";
+    TooManySecrets = "too_many_secrets", CONFLICT, "There are too many secrets",
+        "An owner may have 500 secrets; remove one first.";
     OperationEnded = "operation_ended", CONFLICT, "The operation cannot be cancelled any more",
         "The operation has ended already, or is done at once.";
     DeadLetterResolved = "dead_letter_resolved", CONFLICT, "The dead letter is settled already",

@@ -28,6 +28,7 @@ use super::{
     plan::{Step, Verb},
 };
 use crate::{
+    keys::Keys,
     ledger::Ledgers,
     record::current_step,
     settings::Orchestrator,
@@ -53,6 +54,7 @@ pub struct Engine {
     pub pods: Bucket<PodRecord>,
     pub leases: Bucket<Lease>,
     pub ledgers: Ledgers,
+    pub keys: Keys,
     pub connections: Connections,
     pub settings: Arc<Orchestrator>,
     pub holder: Arc<str>,

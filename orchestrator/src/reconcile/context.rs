@@ -18,6 +18,7 @@ use tracing::info;
 
 use super::ReconcileError;
 use crate::{
+    keys::Keys,
     lease::won,
     settings::Orchestrator,
     ssh::{Connections, Endpoint},
@@ -40,6 +41,7 @@ pub struct Context {
     pub ledgers: Bucket<HostLedger>,
     pub leases: Bucket<Lease>,
     pub statuses: Bucket<ReconcilerStatus>,
+    pub keys: Keys,
     pub connections: Connections,
     pub settings: Arc<Orchestrator>,
     pub holder: Arc<str>,

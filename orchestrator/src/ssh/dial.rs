@@ -38,7 +38,8 @@ impl Live {
 /// Connects; the caller keeps the deadline.
 pub async fn dial(endpoint: &Endpoint, settings: &SshSettings) -> Result<Live, ConnectError> {
     let pinned = PinnedKeys::read(&endpoint.host_keys)?;
-    let key = private_key(&settings.key)?;
+    let keys = settings.keys.all();
+    let keys: Vec<PrivateKey> = keys.iter().map(private_key).collect::<Result<_, _>>()?;
     let (host, port) = match &endpoint.lima_name {
         Some(name) => lima::resolve(&settings.limactl, name).await?,
         None => (endpoint.address.clone(), endpoint.port),
@@ -62,15 +63,19 @@ pub async fn dial(endpoint: &Endpoint, settings: &SshSettings) -> Result<Live, C
             HandshakeError::Russh(error) => unreachable(error.to_string()),
         })?;
 
-    let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
-    match handle.authenticate_publickey(&endpoint.user, key).await {
-        Ok(AuthResult::Success) => Ok(Live { handle, kills: tokio::sync::Mutex::default(), end }),
-        Ok(AuthResult::Failure { .. }) if handle.is_closed() => {
-            Err(unreachable("the host closed the connection while we logged in".into()))
+    // Others than the first are former ones, for hosts that were away when they were exchanged.
+    for key in keys {
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
+        match handle.authenticate_publickey(&endpoint.user, key).await {
+            Ok(AuthResult::Success) => return Ok(Live { handle, kills: tokio::sync::Mutex::default(), end }),
+            Ok(AuthResult::Failure { .. }) if handle.is_closed() => {
+                return Err(unreachable("the host closed the connection while we logged in".into()));
+            }
+            Ok(AuthResult::Failure { .. }) => {}
+            Err(error) => return Err(unreachable(error.to_string())),
         }
-        Ok(AuthResult::Failure { .. }) => Err(ConnectError::AuthenticationRefused { user: endpoint.user.clone() }),
-        Err(error) => Err(unreachable(error.to_string())),
     }
+    Err(ConnectError::AuthenticationRefused { user: endpoint.user.clone() })
 }
 
 fn private_key(key: &Secret) -> Result<PrivateKey, ConnectError> {

@@ -4,6 +4,7 @@ use pinacle_bus::{contract::pod::Tier, settings::Secret};
 use sha2::{Digest, Sha256};
 
 use super::docker::{container_name, docker, failure, labels, must, must_be_gone, network_name, says, volume_name};
+use super::secrets;
 use crate::{
     operation::context::{StepContext, StepError},
     ssh::Command,
@@ -16,6 +17,9 @@ const PIDS: &str = "1024";
 /// What package managers, nginx, OpenRC and a change of user need; not raw sockets, devices or a change of capabilities.
 const CAPABILITIES: [&str; 9] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"];
+
+/// Whoever the image runs as writes and reads its own files there.
+const SECRETS_MOUNT: &str = "rw,noexec,nosuid,nodev,size=1m,mode=1777";
 
 pub async fn make(context: &mut StepContext) -> Result<(), StepError> {
     let name = container_name(context.pod());
@@ -84,6 +88,9 @@ fn create(context: &StepContext, name: &str, digest: &str) -> Result<Command, St
     option("log-opt", "max-size=10m".into());
     option("log-opt", "max-file=3".into());
     option("label", format!("{MADE_FROM}={digest}"));
+    if record.secrets.is_some() {
+        option("tmpfs", format!("{}:{SECRETS_MOUNT}", secrets::FOLDER));
+    }
     arguments.extend(labels(context));
     if record.spec.environment.is_empty() {
         return Ok(docker("Create the container", ["create"]).args(arguments).arg(&record.spec.image));

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     container,
     docker::{container_name, docker, failure, is_absent, must, says},
+    secrets,
 };
 use crate::{
     operation::context::{StepContext, StepError},
@@ -39,7 +40,7 @@ pub async fn start(context: &mut StepContext) -> Result<(), StepError> {
     let command = docker("Start the container", ["start", &name]);
     let finished = context.command(command.clone()).await?;
     if finished.is_success() {
-        return Ok(());
+        return secrets::deliver(context).await;
     }
     if says(&finished, &["cannot start a paused container"]) {
         return thaw(context, &name).await;
@@ -47,7 +48,8 @@ pub async fn start(context: &mut StepContext) -> Result<(), StepError> {
     // Its network was removed and made anew, or it was removed itself.
     if says(&finished, &["network"]) && is_absent(&finished) || says(&finished, &["no such container"]) {
         container::remake(context).await?;
-        return must(context, "start the container", command).await.map(drop);
+        must(context, "start the container", command).await?;
+        return secrets::deliver(context).await;
     }
     Err(failure(context, "start the container", &finished))
 }

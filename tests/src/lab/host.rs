@@ -130,15 +130,20 @@ impl Host {
 
     async fn start_sshd(&mut self) {
         let folder = self.folder.join("ssh");
+        let let_in = folder.join("authorized_keys");
+        if !let_in.exists() {
+            fs::copy(self.sandbox.path().join("client.pub"), &let_in).unwrap();
+        }
         // A home of its own, so that nobody's start-up files take part.
         let configuration = format!(
             "Port {SSH_PORT}\nListenAddress {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
              UsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nLogLevel VERBOSE\n\
-             SetEnv HOME={} PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
+             SetEnv HOME={} PINACLE_AUTHORIZED_KEYS={} PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
             self.address,
             folder.join(HOST_KEY).display(),
-            self.sandbox.path().join("client.pub").display(),
+            let_in.display(),
             folder.display(),
+            let_in.display(),
         );
         let file = folder.join("sshd_config");
         fs::write(&file, configuration).unwrap();

@@ -8,6 +8,7 @@ mod http;
 mod live;
 mod people;
 pub mod resume;
+mod secrets;
 mod socket;
 pub mod stage;
 mod vault;

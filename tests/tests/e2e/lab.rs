@@ -12,5 +12,7 @@ mod image;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod markers;
+mod rotation;
 mod stage;
 mod thirty;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use pinacle_bus::contract::topology::INGEST_METRICS;
-use pinacle_tests::{Launch, Nats, Postgres, Process, User, eventually};
+use pinacle_tests::{Launch, Nats, Postgres, Process, User, eventually, stack::ORCHESTRATOR_KEY};
 
 use crate::{
     report::Report,
@@ -105,8 +105,12 @@ async fn measure(hosts: u32) -> Row {
     let mut nats = Nats::start().await;
     let mut postgres = Postgres::durable().await;
     let database = postgres.database().await;
-    let mut orchestrator =
-        Launch::service("pinacle-orchestrator").envs(nats.env(User::ORCHESTRATOR)).ready_on_admin_port().start().await;
+    let mut orchestrator = Launch::service("pinacle-orchestrator")
+        .env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY)
+        .envs(nats.env(User::ORCHESTRATOR))
+        .ready_on_admin_port()
+        .start()
+        .await;
     let mut ingest = Launch::service("pinacle-ingest")
         .envs(nats.env(User::INGEST))
         .env("PINACLE__DATABASE__URL", &database)

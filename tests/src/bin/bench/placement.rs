@@ -215,6 +215,7 @@ fn pods(count: usize) -> impl Iterator<Item = PodRecord> {
         queue: Vec::new(),
         ended_operations: Vec::new(),
         fence: 1,
+        secrets: None,
     })
 }
 

@@ -58,6 +58,7 @@ impl Pods {
             host_labels: [].into(),
             only_host: None,
             restart: RestartPolicy::Never,
+            secrets: None,
         };
         let pod = PodId::new();
         (pod, self.ask(pod, "create", serde_json::to_value(wanted).unwrap()).await)

@@ -110,10 +110,20 @@ async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
     let mut up = installation.up().await;
     assert!(installation.ask(&["host", "ls", "--json"]).json()[0]["state"] == "online", "{}", up.tail());
 
-    // The very way to a host: one key, commands and nothing else, and Docker at hand.
-    assert_eq!(ssh(&installation, "ssh_key", &["docker", "info", "--format", "{{.ServerVersion}}"]).0, Some(0));
+    // The very way to a host: the orchestrator's key, commands and nothing else, and Docker at hand.
+    let let_in = installation.run_folder().join("authorized_keys");
+    let shown = installation.ask(&["ssh-key", "show", "--json"]).json();
+    let line = format!("restrict {}\n", shown["public_key"].as_str().unwrap());
+    assert_eq!(fs::read_to_string(&let_in).unwrap(), line);
+    let mine = installation.data().join("secrets/mine");
+    let made =
+        Command::new(machine::tool("ssh-keygen")).args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&mine).status();
+    assert!(made.unwrap().success());
+    let public = fs::read_to_string(mine.with_extension("pub")).unwrap();
+    fs::write(&let_in, format!("{line}restrict {public}")).unwrap();
+    assert_eq!(ssh(&installation, "mine", &["docker", "info", "--format", "{{.ServerVersion}}"]).0, Some(0));
     assert_eq!(ssh(&installation, "ssh_host_key", &["true"]).0, Some(255), "another key is let in");
-    let forwarding = ssh(&installation, "ssh_key", &["-W", "127.0.0.1:1"]);
+    let forwarding = ssh(&installation, "mine", &["-W", "127.0.0.1:1"]);
     assert!(forwarding.0 != Some(0) && forwarding.1.contains("prohibited"), "{forwarding:?}");
 
     let image = installation.data().join("images/base.tar");

@@ -55,6 +55,7 @@ pub fn pod(name: &str) -> CreatePod {
         host_labels: [].into(),
         only_host: None,
         restart: RestartPolicy::Never,
+        secrets: None,
     }
 }
 

@@ -12,7 +12,7 @@ use pinacle_bus::{
         topology::{HOSTS, StreamName},
     },
 };
-use pinacle_tests::{Launch, Nats, Process, User, eventually};
+use pinacle_tests::{Launch, Nats, Process, User, eventually, stack::ORCHESTRATOR_KEY};
 use tokio::time::timeout;
 
 use super::agent::Agent;
@@ -32,6 +32,7 @@ impl Stage {
         let mut started = Vec::new();
         for copy in 0..copies {
             let launch = Launch::service("pinacle-orchestrator")
+                .env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY)
                 .named(&format!("orchestrator-{copy}"))
                 .in_sandbox(nats.sandbox())
                 .envs(nats.env(User::ORCHESTRATOR))

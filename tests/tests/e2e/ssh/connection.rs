@@ -85,11 +85,12 @@ async fn without_a_pinned_key_nobody_is_talked_to() {
 async fn a_key_that_the_host_does_not_know_is_refused_by_name_of_the_user() {
     let host = Host::start().await;
     let key = Secret::new(fs::read_to_string(host.file("stranger")).unwrap());
-    let connection = HostConnection::new(host.endpoint(), Arc::new(SshSettings { key, ..host.settings() }));
+    let connection =
+        HostConnection::new(host.endpoint(), Arc::new(SshSettings { keys: key.into(), ..host.settings() }));
     let error = refusal(run(&connection, &Command::new("true")).await);
     assert_eq!(error, ConnectError::AuthenticationRefused { user: "root".into() });
     for key in ["", "no key"] {
-        let settings = SshSettings { key: Secret::new(key), ..host.settings() };
+        let settings = SshSettings { keys: Secret::new(key).into(), ..host.settings() };
         let connection = HostConnection::new(host.endpoint(), Arc::new(settings));
         let error = refusal(run(&connection, &Command::new("true")).await);
         assert!(matches!(error, ConnectError::UnusableKey(_)), "{error}");

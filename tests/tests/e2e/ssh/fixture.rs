@@ -77,7 +77,7 @@ impl Host {
 
     pub fn settings(&self) -> SshSettings {
         SshSettings {
-            key: Secret::new(fs::read_to_string(self.sandbox.path().join("client")).unwrap()),
+            keys: Secret::new(fs::read_to_string(self.sandbox.path().join("client")).unwrap()).into(),
             channels: 8,
             connect_within: Duration::from_secs(10),
             idle: Duration::from_secs(600),
