@@ -9,8 +9,8 @@ use pinacle_bus::{
     contract::{
         HostId, SCHEMA_VERSION, Timestamp,
         command::{
-            AgentVersion, Command, Fault, FaultCode, IntervalSet, Logs, Ping, Pong, Sample, SetInterval, TakeInventory,
-            VERBS, Version,
+            AgentVersion, Command, Fault, FaultCode, IntervalSet, KeyRotated, Logs, Ping, Pong, RotateKey, Sample,
+            SetInterval, TakeInventory, VERBS, Version,
         },
         inventory::Inventory,
         metrics::Metrics,
@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{delivery::SampleNow, docker::View, inventory::InventoryNow};
+use crate::{delivery::SampleNow, docker::View, enrolment::RotateNow, inventory::InventoryNow};
 
 /// Commands that run at a time; a further one is told that the agent is busy.
 const MOST_AT_ONCE: usize = 16;
@@ -39,23 +39,31 @@ pub struct Commands {
 struct Inner {
     host_id: HostId,
     view: watch::Receiver<View>,
-    sample_now: mpsc::Sender<SampleNow>,
-    inventory_now: mpsc::Sender<InventoryNow>,
+    wanted: Wanted,
     interval: watch::Sender<Duration>,
     logs: Semaphore,
 }
 
+/// The ways to the tasks that do what is asked for.
+pub struct Wanted {
+    /// Takes samples.
+    pub sample_now: mpsc::Sender<SampleNow>,
+    /// Takes inventories.
+    pub inventory_now: mpsc::Sender<InventoryNow>,
+    /// Takes another key; none where the key is not the agent's to change.
+    pub rotate_now: Option<mpsc::Sender<RotateNow>>,
+}
+
 impl Commands {
-    /// The channels lead to the tasks that take samples and inventories.
+    /// For this host; `interval` is how often samples are taken.
     pub fn new(
         host_id: HostId,
         view: watch::Receiver<View>,
-        sample_now: mpsc::Sender<SampleNow>,
-        inventory_now: mpsc::Sender<InventoryNow>,
+        wanted: Wanted,
         interval: watch::Sender<Duration>,
     ) -> Self {
         let logs = Semaphore::new(MOST_LOGS);
-        Self { inner: Arc::new(Inner { host_id, view, sample_now, inventory_now, interval, logs }) }
+        Self { inner: Arc::new(Inner { host_id, view, wanted, interval, logs }) }
     }
 
     /// Answers until `shutdown`.
@@ -84,17 +92,26 @@ impl Commands {
             }
             Sample::VERB => {
                 ask.parameters::<Sample>()?;
-                result::<Metrics>(ask_task(&inner.sample_now).await?)
+                result::<Metrics>(ask_task(&inner.wanted.sample_now).await?)
             }
             TakeInventory::VERB => {
                 ask.parameters::<TakeInventory>()?;
-                result::<Inventory>(ask_task(&inner.inventory_now).await?)
+                result::<Inventory>(ask_task(&inner.wanted.inventory_now).await?)
             }
             SetInterval::VERB => {
                 let interval_ms = ask.parameters::<SetInterval>()?.interval_ms;
                 info!(interval_ms, "the interval is set by command");
                 inner.interval.send_replace(Duration::from_millis(interval_ms));
                 result(IntervalSet { interval_ms })
+            }
+            RotateKey::VERB => {
+                ask.parameters::<RotateKey>()?;
+                let Some(rotate) = &inner.wanted.rotate_now else {
+                    let why = "this host has its key from its settings, where another one must be put";
+                    return Err(fault(FaultCode::Unavailable, why));
+                };
+                info!("another key is asked for by command");
+                result(KeyRotated { public_key: ask_task(rotate).await? })
             }
             Logs::VERB => {
                 let wanted = ask.parameters::<Logs>()?;

@@ -47,17 +47,24 @@ pub enum IdentityError {
     },
 }
 
-impl Identity {
-    /// Takes the directory for this process. The host's id is `given` where its credentials name it, and then kept for
-    /// whoever looks; else it is read from the directory, or made at the first start.
+/// The state directory, taken for this process, before it is known who the host is.
+#[derive(Debug)]
+pub struct Taken {
+    directory: PathBuf,
+    lock: File,
+}
+
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> IdentityError + use<> {
+    let path = path.to_owned();
+    move |source| IdentityError::Unusable { path, source }
+}
+
+impl Taken {
+    /// Takes the directory for this process.
     ///
     /// # Errors
     /// See [`IdentityError`].
-    pub fn take(directory: &Path, given: Option<HostId>) -> Result<Self, IdentityError> {
-        let unusable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| IdentityError::Unusable { path, source }
-        };
+    pub fn new(directory: &Path) -> Result<Self, IdentityError> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable(directory))?;
         let path = directory.join("agent.lock");
         let lock = private().open(&path).map_err(unusable(&path))?;
@@ -66,7 +73,16 @@ impl Identity {
             Err(TryLockError::WouldBlock) => return Err(IdentityError::Taken { path: directory.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(IdentityError::Unusable { path, source }),
         }
-        let path = directory.join("host_id");
+        Ok(Self { directory: directory.to_owned(), lock })
+    }
+
+    /// Who the host is: `given` where its credentials name it, and then kept for whoever looks; else it is read from the
+    /// directory, or made at the first start.
+    ///
+    /// # Errors
+    /// See [`IdentityError`].
+    pub fn identity(self, given: Option<HostId>) -> Result<Identity, IdentityError> {
+        let path = self.directory.join("host_id");
         let found = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -83,7 +99,7 @@ impl Identity {
         if found.as_ref() != Some(&text) {
             write_whole(&path, text.as_bytes()).map_err(unusable(&path))?;
         }
-        Ok(Self { host_id, _lock: lock })
+        Ok(Identity { host_id, _lock: self.lock })
     }
 }
 
@@ -120,39 +136,43 @@ mod tests {
 
     use super::*;
 
+    fn take(directory: &Path, given: Option<HostId>) -> Result<Identity, IdentityError> {
+        Taken::new(directory)?.identity(given)
+    }
+
     #[test]
     fn a_second_start_finds_the_same_id() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
-        let first = Identity::take(&path, None).unwrap().host_id;
-        assert_eq!(Identity::take(&path, None).unwrap().host_id, first);
+        let first = take(&path, None).unwrap().host_id;
+        assert_eq!(take(&path, None).unwrap().host_id, first);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
     fn credentials_say_who_a_host_is_and_the_directory_remembers() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::take(directory.path(), None).unwrap().host_id;
+        let first = take(directory.path(), None).unwrap().host_id;
         let given = HostId::new();
-        assert_eq!(Identity::take(directory.path(), Some(given)).unwrap().host_id, given);
-        assert_ne!(Identity::take(directory.path(), None).unwrap().host_id, first);
-        assert_eq!(Identity::take(directory.path(), None).unwrap().host_id, given);
+        assert_eq!(take(directory.path(), Some(given)).unwrap().host_id, given);
+        assert_ne!(take(directory.path(), None).unwrap().host_id, first);
+        assert_eq!(take(directory.path(), None).unwrap().host_id, given);
     }
 
     #[test]
     fn two_agents_cannot_share_a_directory() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::take(directory.path(), None).unwrap();
-        assert!(matches!(Identity::take(directory.path(), None), Err(IdentityError::Taken { .. })));
+        let first = take(directory.path(), None).unwrap();
+        assert!(matches!(take(directory.path(), None), Err(IdentityError::Taken { .. })));
         drop(first);
-        assert!(Identity::take(directory.path(), None).is_ok());
+        assert!(take(directory.path(), None).is_ok());
     }
 
     #[test]
     fn a_damaged_id_is_never_replaced_silently() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("host_id"), "host_short").unwrap();
-        assert!(matches!(Identity::take(directory.path(), None), Err(IdentityError::Damaged { .. })));
+        assert!(matches!(take(directory.path(), None), Err(IdentityError::Damaged { .. })));
         assert_eq!(fs::read_to_string(directory.path().join("host_id")).unwrap(), "host_short");
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::facts::SteadyFacts;
+pub use self::facts::hostname;
 use crate::{
     docker::{Looks, View},
     procfs::{Protocol, listening},
@@ -39,6 +40,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PUBLISH_WITHIN: Duration = Duration::from_secs(3);
 /// When publishing failed and the bus seems to be there.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// The public keys that the host's SSH server is known by.
+pub fn host_keys(settings: &AgentSettings) -> Vec<String> {
+    ssh::endpoint(settings, |_| true).map(|endpoint| endpoint.host_keys).unwrap_or_default()
+}
 
 /// Asks for an inventory now.
 pub type InventoryNow = oneshot::Sender<Inventory>;

@@ -4,6 +4,8 @@ mod cgroup;
 mod commands;
 mod delivery;
 mod docker;
+mod enrolment;
+mod gateway;
 mod heartbeat;
 mod identity;
 mod inventory;
@@ -23,11 +25,12 @@ use tokio::sync::{Notify, mpsc, watch};
 pub use settings::{AgentProgram, AgentSettings};
 
 use crate::{
-    commands::Commands,
+    commands::{Commands, Wanted},
     delivery::{Delivery, Wishes},
     docker::{Looks, measure_disks, watch_docker},
+    enrolment::{Keeper, Membership},
     heartbeat::Heart,
-    identity::Identity,
+    identity::Taken,
     inventory::{Inspector, InventoryTask},
     sample::{Roots, Sampler},
     spool::Spool,
@@ -41,14 +44,16 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # Errors
 /// When the state directory cannot be used, or another agent has it; when the settings lead to no connection.
 pub async fn start(context: Context, program: AgentProgram) -> anyhow::Result<()> {
-    let settings = program.agent;
-    let user = program.bus.user().context("read bus.credentials")?;
+    let (settings, mut bus_settings) = (program.agent, program.bus);
+    let taken = Taken::new(&settings.state_dir)?;
+    let membership = enrolment::join(&settings, &mut bus_settings).await?;
+    let user = bus_settings.user().context("read bus.credentials")?;
     let named = user.map(|user| user.name().parse()).transpose().context("bus.credentials are not a host's")?;
-    let identity = Identity::take(&settings.state_dir, named)?;
+    let identity = taken.identity(membership.as_ref().map(Membership::host_id).or(named))?;
     let host_id = identity.host_id;
     tracing::info!(%host_id, state_dir = %settings.state_dir.display(), "this host");
     let spool = Spool::open(&settings.state_dir.join("spool"), settings.spool_max_bytes).context("open the spool")?;
-    let bus = context.connect_bus(&program.bus, &format!("agent {host_id}")).await?;
+    let bus = context.connect_bus(&bus_settings, &format!("agent {host_id}")).await?;
     let roots = Roots::new(&settings);
     let supervisor = &context.supervisor;
     let shutdown = &context.shutdown;
@@ -92,7 +97,13 @@ pub async fn start(context: Context, program: AgentProgram) -> anyhow::Result<()
     let task = InventoryTask { bus: bus.clone(), inspector, view: view.clone(), wanted, looks };
     supervisor.spawn_once("inventory", task.run(shutdown.clone()));
 
-    let commands = Commands::new(host_id, view, sample_now, inventory_now, interval_writer);
+    let (rotate_now, rotate) = mpsc::channel(1);
+    let rotate_now = membership.is_some().then_some(rotate_now);
+    if let Some(membership) = membership {
+        let keeper = Keeper { membership, bus: bus.clone(), rotate };
+        supervisor.spawn_once("grant", keeper.run(shutdown.clone()));
+    }
+    let commands = Commands::new(host_id, view, Wanted { sample_now, inventory_now, rotate_now }, interval_writer);
     let shutdown = shutdown.clone();
     supervisor.spawn("commands", OnFailure::Restart, move || commands.clone().answer(bus.clone(), shutdown.clone()));
 

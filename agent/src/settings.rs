@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use pinacle_bus::{
     service::ServiceSettings,
-    settings::{AdminSettings, BUS_DEFAULTS, BusSettings, LOG_DEFAULTS, LogSettings, Settings},
+    settings::{AdminSettings, BUS_DEFAULTS, BusSettings, LOG_DEFAULTS, LogSettings, Secret, Settings},
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct AgentProgram {
 pub struct AgentSettings {
     pub interval_ms: u64,
     pub state_dir: PathBuf,
+    pub gateway_url: String,
+    pub gateway_ca_file: PathBuf,
+    pub enrolment_token: Secret,
     pub spool_max_bytes: u64,
     pub docker_socket: PathBuf,
     pub disk_interval_seconds: u64,
@@ -87,6 +90,11 @@ impl ServiceSettings for AgentProgram {
 
     fn bus(&self) -> &BusSettings {
         &self.bus
+    }
+
+    /// Credentials come from the gateway, where it is named.
+    fn missing_secrets(&self) -> Vec<String> {
+        if self.agent.gateway_url.is_empty() { self.bus.missing_secrets() } else { Vec::new() }
     }
 }
 

@@ -69,6 +69,7 @@ fn every_message_is_written_as_its_golden_file_and_old_versions_are_read() {
         Sample,
         TakeInventory,
         SetInterval,
+        RotateKey,
         Logs,
     );
     let files: BTreeSet<String> = fs::read_dir(folder(SCHEMA_VERSION))

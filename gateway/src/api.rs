@@ -5,11 +5,15 @@ mod asking;
 mod audit_log;
 mod commands;
 mod dead_letters;
+mod enrol;
+mod enrolment;
 mod events;
 mod exec;
 mod hosts;
+mod install;
 mod live;
 mod logs;
+mod membership;
 mod metrics;
 mod openapi;
 pub mod operations;
@@ -43,10 +47,12 @@ use crate::{
     accounts::{Accounts, origin},
     audit,
     identity::{self, Keys},
+    install::Install,
     limits::{self, RateLimits},
     live::Live,
     problem::{Code, Problem},
     request::{self, Limits},
+    trust::Trust,
     vault::Vault,
     web,
 };
@@ -65,6 +71,10 @@ pub struct App {
     pub accounts: Arc<Accounts>,
     /// What people show to be known by.
     pub keys: Arc<Keys>,
+    /// What admits and revokes hosts; `None` without `gateway.authority`.
+    pub trust: Option<Arc<Trust>>,
+    /// What machines are given to join.
+    pub install: Install,
 }
 
 impl App {
@@ -78,6 +88,14 @@ impl App {
     }
 }
 
+impl App {
+    /// What admits and revokes hosts.
+    fn trust(&self) -> Result<&Trust, Problem> {
+        let missing = || Problem::new(Code::EnrolmentUnavailable, Code::EnrolmentUnavailable.explanation());
+        self.trust.as_deref().ok_or_else(missing)
+    }
+}
+
 type Shared = axum::extract::State<Arc<App>>;
 
 /// Everything below `/api/v1`. A route that is not registered here is neither served nor documented.
@@ -85,7 +103,14 @@ fn v1() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(version::version))
         .routes(routes!(hosts::list))
-        .routes(routes!(hosts::one))
+        .routes(routes!(hosts::one, membership::remove))
+        .routes(routes!(enrolment::list, enrolment::create))
+        .routes(routes!(enrolment::revoke))
+        .routes(routes!(membership::disable))
+        .routes(routes!(membership::enable))
+        .routes(routes!(membership::rotate_key))
+        .routes(routes!(membership::note))
+        .routes(routes!(membership::maintain))
         .routes(routes!(metrics::host))
         .routes(routes!(events::host))
         .routes(routes!(exec::host))
@@ -146,6 +171,9 @@ fn open() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(accounts::sign_up))
         .routes(routes!(accounts::reset))
         .routes(routes!(accounts::set_password))
+        .routes(routes!(enrol::enrol))
+        .routes(routes!(enrol::challenge))
+        .routes(routes!(enrol::renewal))
 }
 
 /// The OpenAPI document, as at `/api/openapi.json`.
@@ -175,6 +203,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/openapi.json", get(move || std::future::ready(Json(document.clone()))))
         .merge(Router::from(page))
         .merge(web::router())
+        .route("/install.sh", get(install::script))
+        .route("/agent/{file}", get(install::agent))
         .fallback(not_found)
         .layer(body_limit)
         .layer(CatchPanicLayer::custom(Problem::for_panic))

@@ -19,6 +19,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
+use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 
 /// What the kernel may hold for a client that reads slowly. More would be old state by the time it is read.
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
@@ -37,23 +38,24 @@ impl Connected<IncomingStream<'_, Guarded>> for Peer {
 /// See the module.
 pub struct Guarded {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     room: Arc<Semaphore>,
     idle: Duration,
 }
 
 impl Guarded {
-    /// Listens on `address`. A connection on which nothing moves for `idle` is closed.
+    /// Listens on `address`, with TLS if there is an acceptor. A connection on which nothing moves for `idle` is closed.
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub fn bind(address: SocketAddr, most: usize, idle: Duration) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, most: usize, idle: Duration, tls: Option<TlsAcceptor>) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A restart must not wait for the connections of the process before.
         socket.set_reuseaddr(true)?;
         // Accepted connections inherit it.
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         socket.bind(address)?;
-        Ok(Self { listener: socket.listen(BACKLOG)?, room: Arc::new(Semaphore::new(most)), idle })
+        Ok(Self { listener: socket.listen(BACKLOG)?, tls, room: Arc::new(Semaphore::new(most)), idle })
     }
 }
 
@@ -72,6 +74,11 @@ impl Listener for Guarded {
         // Without it small frames wait for the acknowledgement of the ones before; nothing is lost if it cannot be set.
         let _ = stream.set_nodelay(true);
         let timer = Box::pin(sleep(self.idle));
+        // The handshake is the connection's own affair: a slow one must not keep others waiting here.
+        let stream = match &self.tls {
+            None => Stream::Plain(stream),
+            Some(acceptor) => Stream::Greeting(Box::new(acceptor.accept(stream))),
+        };
         (Connection { stream, timer, idle: self.idle, _room: room }, address)
     }
 
@@ -80,9 +87,55 @@ impl Listener for Guarded {
     }
 }
 
+/// The bytes of a connection, with or without TLS.
+enum Stream {
+    Plain(TcpStream),
+    /// Its handshake goes on.
+    Greeting(Box<Accept<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The stream, once its handshake is over.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Bytes>>> {
+        if let Self::Greeting(greeting) = self {
+            match Pin::new(greeting.as_mut()).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(stream)) => *self = Self::Tls(Box::new(stream)),
+            }
+        }
+        match self {
+            Self::Plain(stream) => Poll::Ready(Ok(Pin::new(stream))),
+            Self::Tls(stream) => Poll::Ready(Ok(Pin::new(stream.as_mut()))),
+            Self::Greeting(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Stream {
+    /// Does something with the stream, once its handshake is over.
+    fn with<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        act: impl FnOnce(Pin<&mut dyn Bytes>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match self.poll_ready(context) {
+            Poll::Ready(Ok(stream)) => act(stream, context),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// What can be read and written.
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
+
 /// A connection with a place among all and a limit to its silence.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     timer: Pin<Box<Sleep>>,
     idle: Duration,
     _room: OwnedSemaphorePermit,
@@ -102,23 +155,23 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let moved = Pin::new(&mut self.stream).poll_read(context, into);
+        let moved = self.stream.with(context, |stream, context| stream.poll_read(context, into));
         self.watch(context, moved)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        let moved = Pin::new(&mut self.stream).poll_write(context, from);
+        let moved = self.stream.with(context, |stream, context| stream.poll_write(context, from));
         self.watch(context, moved)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        self.stream.with(context, |stream, context| stream.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.stream.with(context, |stream, context| stream.poll_shutdown(context))
     }
 
     fn poll_write_vectored(
@@ -126,12 +179,15 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let moved = Pin::new(&mut self.stream).poll_write_vectored(context, from);
+        let moved = self.stream.with(context, |stream, context| stream.poll_write_vectored(context, from));
         self.watch(context, moved)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Greeting(_) | Stream::Tls(_) => true,
+        }
     }
 }
 
@@ -143,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_says_nothing_is_closed_and_its_place_is_free_again() {
-        let mut guarded = Guarded::bind("127.0.0.1:0".parse().unwrap(), 1, Duration::from_millis(50)).unwrap();
+        let mut guarded = Guarded::bind("127.0.0.1:0".parse().unwrap(), 1, Duration::from_millis(50), None).unwrap();
         let address = guarded.local_addr().unwrap();
         let mut silent = TcpStream::connect(address).await.unwrap();
         silent.write_all(b"G").await.unwrap();

@@ -19,7 +19,11 @@ use pinacle_bus::contract::{LoginId, TeamId, TokenId, UserId};
 use pinacle_store::Scope;
 
 use crate::{
-    live::{fleet::PodLive, operations::OperationLive, protocol::Topic},
+    live::{
+        fleet::{HostLive, PodLive},
+        operations::OperationLive,
+        protocol::Topic,
+    },
     problem::{Code, Problem},
     request,
 };
@@ -218,6 +222,11 @@ impl Identity {
     /// Whether they may see a pod.
     pub fn may_see(&self, pod: &PodLive) -> bool {
         self.scope == Scope::All || pod.owner().is_some_and(|owner| self.scope.sees(owner))
+    }
+
+    /// Whether they may see a host, and change it if what they showed may be used for that: whose it is may.
+    pub fn may_see_host(&self, host: &HostLive) -> bool {
+        self.scope == Scope::All || host.record.owner.as_deref().is_some_and(|owner| self.scope.sees(owner))
     }
 
     /// Whether they may see an operation: whose pod it works on may.

@@ -6,12 +6,15 @@ pub mod audit;
 mod connection;
 mod extract;
 pub mod identity;
+mod install;
 pub mod limits;
 pub mod live;
 pub mod problem;
 mod proxies;
 mod request;
 pub mod settings;
+mod tls;
+mod trust;
 pub mod vault;
 mod web;
 
@@ -33,9 +36,12 @@ use crate::{
     audit::Audit,
     connection::{Guarded, Peer},
     identity::Keys,
+    install::Install,
     limits::RateLimits,
     live::{Live, feed},
     settings::{DEVELOPMENT_MASTER_KEY, DEVELOPMENT_TOKEN, Gateway, GatewaySettings},
+    tls::Tls,
+    trust::Trust,
     vault::Vault,
 };
 
@@ -52,7 +58,9 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     // First of all: a service whose conditions are not known yet looks ready.
     let arrived = context.readiness.condition("live", "the live state has not arrived yet");
     let token = installation_token(&settings.gateway)?;
-    let listener = listen(&settings.gateway)?;
+    let tls = Tls::read(&settings.gateway)?;
+    let install = Install::read(&settings.gateway, tls.as_ref())?;
+    let listener = listen(&settings.gateway, tls)?;
     let bus = context.connect_bus(&settings.bus, "gateway").await?;
     let database = Database::connect(
         settings.database.url.expose(),
@@ -72,6 +80,7 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
             }
         }
     });
+    let trust = Trust::start(&context, &settings.gateway, &settings.bus, &database).await?;
     let vault = Arc::new(vault(&settings.gateway, &database)?);
     let accounts = accounts(&context, &settings.gateway, &database)?;
     let keys = Keys::new(&token, database.clone(), accounts.sessions.clone(), accounts.public_url());
@@ -80,7 +89,16 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     feed::start(&context.supervisor, &live, arrived);
 
     let limits = RateLimits::new(&live.settings);
-    let app = App { live: live.clone(), database: database.clone(), limits, vault, accounts, keys: Arc::new(keys) };
+    let app = App {
+        live: live.clone(),
+        database: database.clone(),
+        limits,
+        vault,
+        accounts,
+        keys: Arc::new(keys),
+        trust,
+        install,
+    };
     let router = api::router(Arc::new(app));
     let shutdown = context.shutdown.clone();
     context.supervisor.spawn_once("http", async move {
@@ -140,12 +158,12 @@ fn vault(settings: &Gateway, database: &Database) -> anyhow::Result<Vault> {
     Vault::new(setting, database.clone()).map_err(|why| anyhow::anyhow!("gateway.master_key: {why}"))
 }
 
-fn listen(settings: &Gateway) -> anyhow::Result<Guarded> {
+fn listen(settings: &Gateway, tls: Option<Tls>) -> anyhow::Result<Guarded> {
     let address: SocketAddr = settings.listen.parse().context("read gateway.listen")?;
     let idle = IDLE
         .max(Duration::from_millis(settings.live_ping_ms) * 3)
         .max(settings.request_timeout() + Duration::from_secs(15));
-    let listener = Guarded::bind(address, settings.max_connections, idle)
+    let listener = Guarded::bind(address, settings.max_connections, idle, tls.map(|tls| tls.acceptor))
         .with_context(|| format!("listen on {address} (gateway.listen); is it taken?"))?;
     info!(address = %listener.local_addr()?, "the gateway listens");
     Ok(listener)

@@ -48,6 +48,14 @@ pub struct GatewaySettings {
 pub struct Gateway {
     pub listen: String,
     pub admin_token: Secret,
+    pub tls_certificate_file: String,
+    pub tls_key_file: String,
+    pub tls_ca_file: String,
+    pub authority: Secret,
+    pub agent_bus_url: String,
+    pub agent_bus_ca_file: String,
+    pub host_grant_seconds: u64,
+    pub agent_dir: String,
     pub master_key: Secret,
     pub public_url: String,
     pub sign_up: SignUp,
@@ -111,6 +119,9 @@ impl Gateway {
             let fault = self.master_key.exposure().or_else(|| MasterKeys::parse(&self.master_key).err());
             check("master_key", fault.is_none(), fault.as_deref().unwrap_or_default());
         }
+        let tls = (self.tls_certificate_file.is_empty(), self.tls_key_file.is_empty());
+        check("tls_key_file", tls.0 == tls.1, "goes together with gateway.tls_certificate_file");
+        check("host_grant_seconds", (5..=2_592_000).contains(&self.host_grant_seconds), "must be from 5 to 2592000");
         for origin in self.origins() {
             check(
                 "allowed_origins",
@@ -188,6 +199,16 @@ impl ServiceSettings for GatewaySettings {
 
     fn missing_secrets(&self) -> Vec<String> {
         let mut missing = self.bus.missing_secrets();
+        let gateway = &self.gateway;
+        let open = gateway.listen.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+        if open && gateway.tls_certificate_file.is_empty() && gateway.trusted_proxies.is_empty() {
+            missing.push(
+                "gateway.listen: others can reach this address, and what they send would be read on the way: give \
+                 gateway.tls_certificate_file, or name the proxy in front in gateway.trusted_proxies, or start in the \
+                 development mode with --dev"
+                    .into(),
+            );
+        }
         if self.gateway.admin_token.is_empty() {
             missing.push(
                 "gateway.admin_token: there is none; give one of at least 32 characters, best as file:/path, or start \

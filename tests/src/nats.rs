@@ -344,6 +344,13 @@ impl Trust {
         path
     }
 
+    /// A file with what admits hosts and revokes them, for a gateway.
+    pub fn authority_file(&self) -> PathBuf {
+        let path = self.folder.join("authority.json");
+        fs::write(&path, self.keys.authority().unwrap().to_text().unwrap()).unwrap();
+        path
+    }
+
     /// Settings for a client in the test.
     pub fn settings(&self, url: &str, user: User) -> BusSettings {
         BusSettings {

@@ -117,6 +117,10 @@ impl Builder {
                         .env("PINACLE__DATABASE__URL", &stack.database)
                         .env("PINACLE__GATEWAY__LISTEN", address.to_string())
                         .env("PINACLE__GATEWAY__ADMIN_TOKEN", ADMIN_TOKEN)
+                        .env(
+                            "PINACLE__GATEWAY__AUTHORITY",
+                            format!("file:{}", stack.nats.trust().authority_file().display()),
+                        )
                         .env("PINACLE__GATEWAY__MASTER_KEY", MASTER_KEY)
                 }
                 "ingest" => launch.env("PINACLE__DATABASE__URL", &stack.database),

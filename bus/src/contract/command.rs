@@ -101,6 +101,9 @@ commands! {
         interval_ms: u64,
     } check(self) { check::within("interval_ms", self.interval_ms as f64, 1_000.0, 60_000.0) }
 
+    /// Make another key. The reply names it; it takes the place of the one before right after.
+    RotateKey("rotate-key") -> KeyRotated {} check(self) { Ok(()) }
+
     /// Read a pod's output. The reply says where more comes from, if it is followed.
     Logs("logs") -> LogChunk {
         /// The pod.
@@ -135,6 +138,13 @@ pub struct AgentVersion {
     pub schema: u32,
     /// Every verb that it knows.
     pub verbs: Vec<String>,
+}
+
+/// Reply to [`RotateKey`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRotated {
+    /// The public half of the fresh key.
+    pub public_key: String,
 }
 
 /// Reply to [`SetInterval`].

@@ -69,12 +69,15 @@ pub async fn set_interval(
     ask(&app, &identity, &host, &SetInterval { interval_ms: body.interval_ms }).await
 }
 
-async fn ask<C: Command>(app: &App, identity: &Identity, host: &str, command: &C) -> Result<Response, Problem>
+/// Asks the agent of a host that they may change.
+///
+/// # Errors
+/// When they may not, or it does not answer.
+pub async fn ask<C: Command>(app: &App, identity: &Identity, host: &str, command: &C) -> Result<Response, Problem>
 where
     C::Reply: Serialize,
 {
-    identity.admin()?;
-    let (host, _) = hosts::find(app, host)?;
+    let (host, _) = hosts::controlled(app, identity, host)?;
     check(command)?;
     let request_id = request::current().map(|info| info.id.clone()).unwrap_or_default();
     info!(request_id, identity = identity.name(), %host, verb = C::VERB, "command");

@@ -158,8 +158,7 @@ pub async fn host(
     FromPath(host): FromPath<String>,
     FromQuery(query): FromQuery<ThingEventsQuery>,
 ) -> Result<Response, Problem> {
-    identity.admin()?;
-    let (host, _) = hosts::find(&app, &host)?;
+    let (host, _) = hosts::visible(&app, &identity, &host)?;
     read(&app, &identity, query.of(KindParameter::Host, host.to_string())).await
 }
 

@@ -117,7 +117,7 @@ pub async fn host(
     FromQuery(query): FromQuery<ExecQuery>,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    let (host, _) = hosts::find(&app, &host)?;
+    let (host, _) = hosts::visible(&app, &identity, &host)?;
     read(&app, &identity, query, ExecFilter { host_id: Some(host.to_string()), ..ExecFilter::default() }).await
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     audit,
     extract::{FromPath, FromQuery},
-    identity::Identity,
+    identity::{Grant, Identity},
     live::fleet::HostLive,
     problem::{Code, Problem},
 };
@@ -40,7 +40,7 @@ pub struct HostsQuery {
 
 /// List hosts
 ///
-/// In the order of their ids, with their newest figures.
+/// Your own, in the order of their ids, with their newest figures.
 #[utoipa::path(get, path = "/hosts", operation_id = "host_list", tag = "hosts", params(HostsQuery),
     responses((status = 200, body = Page<HostView>)))]
 pub async fn list(
@@ -48,12 +48,12 @@ pub async fn list(
     identity: Identity,
     FromQuery(query): FromQuery<HostsQuery>,
 ) -> Result<Response, Problem> {
-    identity.admin()?;
     let page = PageQuery { limit: query.limit, cursor: query.cursor };
     let limit = usize::try_from(page.limit()?).unwrap_or(usize::MAX);
     let after = page.after::<HostId>()?;
     let mut hosts = app.fleet()?.hosts.page(after, limit + 1, |host| {
-        query.state.is_none_or(|state| host.record.state == state)
+        identity.may_see_host(host)
+            && query.state.is_none_or(|state| host.record.state == state)
             && query.name.as_ref().is_none_or(|name| host.record.name == *name)
     });
     let more = hosts.len() > limit;
@@ -68,23 +68,22 @@ pub async fn list(
 #[utoipa::path(get, path = "/hosts/{host}", operation_id = "host_get", tag = "hosts", params(("host" = String, Path, description = "id or name")),
     responses((status = 200, body = HostDetail)))]
 pub async fn one(app: Shared, identity: Identity, FromPath(host): FromPath<String>) -> Result<Response, Problem> {
-    identity.admin()?;
-    let (_, host) = find(&app, &host)?;
+    let (_, host) = visible(&app, &identity, &host)?;
     Ok(json_bytes(host.detail()))
 }
 
-/// A host by id or name.
+/// A host that they may see, by id or name. Others' do not exist for them.
 ///
 /// # Errors
 /// When there is none, or several have the name.
-pub fn find(app: &App, id_or_name: &str) -> Result<(HostId, Arc<HostLive>), Problem> {
+pub fn visible(app: &App, identity: &Identity, id_or_name: &str) -> Result<(HostId, Arc<HostLive>), Problem> {
     let hosts = &app.fleet()?.hosts;
     let missing = || Problem::new(Code::HostNotFound, Code::HostNotFound.explanation());
     if let Ok(id) = id_or_name.parse::<HostId>() {
         audit::about("host", id, None);
-        return hosts.get(&id).map(|host| (id, host)).ok_or_else(missing);
+        return hosts.get(&id).filter(|host| identity.may_see_host(host)).map(|host| (id, host)).ok_or_else(missing);
     }
-    let mut named = hosts.page(None, 2, |host| host.record.name == id_or_name);
+    let mut named = hosts.page(None, 2, |host| host.record.name == id_or_name && identity.may_see_host(host));
     match named.len() {
         0 => Err(missing()),
         1 => {
@@ -93,5 +92,18 @@ pub fn find(app: &App, id_or_name: &str) -> Result<(HostId, Arc<HostLive>), Prob
             Ok((id, host))
         }
         _ => Err(Problem::new(Code::NameAmbiguous, Code::NameAmbiguous.explanation())),
+    }
+}
+
+/// A host that they may change: their own, if what they showed may be used for that.
+///
+/// # Errors
+/// As for [`visible`], and when it may not.
+pub fn controlled(app: &App, identity: &Identity, id_or_name: &str) -> Result<(HostId, Arc<HostLive>), Problem> {
+    let found = visible(app, identity, id_or_name)?;
+    if identity.may(Grant::Hosts) {
+        Ok(found)
+    } else {
+        Err(Problem::new(Code::Forbidden, "the token that you use may not be used for hosts"))
     }
 }

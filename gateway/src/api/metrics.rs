@@ -3,7 +3,7 @@
 use axum::response::Response;
 use chrono::TimeDelta;
 use pinacle_bus::contract::Timestamp;
-use pinacle_store::{SeriesQuery, StoreError, StoreErrorKind};
+use pinacle_store::{Scope, SeriesQuery, StoreError, StoreErrorKind};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -64,10 +64,9 @@ pub async fn host(
     FromPath(host): FromPath<String>,
     FromQuery(parameters): FromQuery<SeriesParameters>,
 ) -> Result<Response, Problem> {
-    identity.admin()?;
-    let (host, _) = hosts::find(&app, &host)?;
+    let (host, _) = hosts::visible(&app, &identity, &host)?;
     let query = parameters.query()?;
-    let series = app.database.host_metrics_series(identity.scope(), &host.to_string(), query).await;
+    let series = app.database.host_metrics_series(&Scope::All, &host.to_string(), query).await;
     Ok(json(&series.map_err(|error| not_yet(error, Code::HostNotFound))?))
 }
 

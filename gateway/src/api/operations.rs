@@ -255,7 +255,7 @@ pub async fn list(
     let host = match query.host {
         Some(host) => {
             identity.admin()?;
-            Some(hosts::find(&app, &host)?.0)
+            Some(hosts::visible(&app, &identity, &host)?.0)
         }
         None => None,
     };

@@ -63,7 +63,8 @@ pub async fn list(
     let page = PageQuery { limit: query.limit, cursor: query.cursor };
     let limit = usize::try_from(page.limit()?).unwrap_or(usize::MAX);
     let after = page.after::<PodId>()?;
-    let host: Option<HostId> = query.host.map(|host| hosts::find(&app, &host)).transpose()?.map(|(host, _)| host);
+    let host: Option<HostId> =
+        query.host.map(|host| hosts::visible(&app, &identity, &host)).transpose()?.map(|(host, _)| host);
     let mut pods = app.fleet()?.pods.page(after, limit + 1, |pod| {
         identity.may_see(pod)
             && host.is_none_or(|host| pod.host_id() == Some(host))
@@ -167,7 +168,7 @@ async fn the_one_of(
 /// What the contract has of a body.
 fn wanted(app: &App, identity: &Identity, body: CreateBody) -> Result<CreatePod, Problem> {
     app.fleet()?;
-    let only_host = body.host.map(|host| hosts::find(app, &host)).transpose()?.map(|(host, _)| host);
+    let only_host = body.host.map(|host| hosts::visible(app, identity, &host)).transpose()?.map(|(host, _)| host);
     let create = CreatePod {
         name: body.name,
         owner: identity.name().to_owned(),

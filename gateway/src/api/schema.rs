@@ -64,6 +64,20 @@ pub enum StateCause {
     Stopped,
 }
 
+/// A window of maintenance.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape counts")]
+pub struct Maintenance {
+    /// When it begins.
+    #[schema(format = DateTime)]
+    from: String,
+    /// When it has ended.
+    #[schema(format = DateTime)]
+    until: String,
+    /// What for; may be empty.
+    reason: String,
+}
+
 /// What a change of state rests on, all by the orchestrator's own clock.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its shape counts")]

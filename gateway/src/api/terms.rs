@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::response::Response;
-use pinacle_bus::contract::request::LabelHost;
+use pinacle_bus::contract::{HostId, request::LabelHost};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -27,7 +27,8 @@ macro_rules! terms {
         #[utoipa::path(post, path = $path, operation_id = $id, tag = "hosts",
             params(("host" = String, Path, description = "id or name")), responses((status = 202, body = Accepted)))]
         pub async fn $name(app: Shared, identity: Identity, FromPath(host): FromPath<String>) -> Result<Response, Problem> {
-            change(&app, &identity, &host, $verb, &json!({})).await
+            let (host, _) = hosts::controlled(&app, &identity, &host)?;
+            change(&app, &identity, host, $verb, &json!({})).await
         }
     )*};
 }
@@ -68,13 +69,10 @@ pub async fn label(
     FromPath(host): FromPath<String>,
     FromBody(body): FromBody<LabelsBody>,
 ) -> Result<Response, Problem> {
-    let invalid = |text: &String| text.is_empty() || text.len() > LONGEST_LABEL || text.contains(char::is_control);
-    let keys = body.set.keys().chain(&body.remove);
-    if keys.chain(body.set.values().filter(|value| !value.is_empty())).any(invalid) {
-        let why = "must have keys of 1 to 255 bytes and values of at most 255, without control characters";
-        return Err(Problem::field(Code::InvalidBody, "set", why));
-    }
-    change(&app, &identity, &host, "label", &LabelHost { set: body.set, remove: body.remove }).await
+    let (host, _) = hosts::controlled(&app, &identity, &host)?;
+    let set = body.set.iter().map(|(key, value)| (key, Some(value)));
+    check_labels("set", set.chain(body.remove.iter().map(|key| (key, None))))?;
+    change(&app, &identity, host, "label", &LabelHost { set: body.set, remove: body.remove }).await
 }
 
 /// Whose pods a host takes.
@@ -96,18 +94,41 @@ pub async fn allow(
     FromPath(host): FromPath<String>,
     FromBody(body): FromBody<OwnersBody>,
 ) -> Result<Response, Problem> {
-    change(&app, &identity, &host, "allow", &body).await
+    let (host, _) = hosts::controlled(&app, &identity, &host)?;
+    // Whoever has a host could read what others' pods hold.
+    if !identity.is_admin() && (body.owners.is_empty() || !body.owners.iter().all(|owner| identity.owns(owner))) {
+        return Err(Problem::field(Code::InvalidBody, "owners", "only admins may let a host take others' pods"));
+    }
+    change(&app, &identity, host, "allow", &body).await
 }
 
-async fn change(
+/// Asks the orchestrator to change a host's record. Whether they may is the caller's to ask.
+///
+/// # Errors
+/// When the bus does not take it in.
+pub async fn change(
     app: &App,
     identity: &Identity,
-    host: &str,
+    host: HostId,
     verb: &str,
     parameters: &impl Serialize,
 ) -> Result<Response, Problem> {
-    identity.admin()?;
-    let (host, _) = hosts::find(app, host)?;
     let request = asking::request(identity, "host", host.to_string(), verb, parameters)?;
     Ok(asking::ask(app, request).await?.accepted(None))
+}
+
+/// Whether these can be labels.
+///
+/// # Errors
+/// When one cannot.
+pub fn check_labels<'a>(
+    field: &str,
+    labels: impl IntoIterator<Item = (&'a String, Option<&'a String>)>,
+) -> Result<(), Problem> {
+    let invalid = |text: &String| text.len() > LONGEST_LABEL || text.contains(char::is_control);
+    if labels.into_iter().any(|(key, value)| key.is_empty() || invalid(key) || value.is_some_and(invalid)) {
+        let why = "must have keys of 1 to 255 bytes and values of at most 255, without control characters";
+        return Err(Problem::field(Code::InvalidBody, field, why));
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pinacle_bus::contract::{
     HostId, OperationId, PodId, Timestamp,
-    host::{DockerState, Evidence, HostFacts, HostState, StateCause},
+    host::{DockerState, Evidence, HostFacts, HostState, Maintenance, StateCause},
     metrics::HostSample,
     pod::PodPhase,
 };
@@ -34,6 +34,8 @@ pub struct HostBrief<'a> {
     state_since: Timestamp,
     /// Closed for new pods by a person.
     cordoned: bool,
+    /// Its agent may not connect until somebody enables it again. Pods on it go on.
+    disabled: bool,
     /// When its newest heartbeat came, by the gateway's clock.
     #[schema(value_type = Option<String>, format = DateTime)]
     heartbeat_at: Option<Timestamp>,
@@ -94,6 +96,15 @@ pub struct HostView<'a> {
     /// Whose pods it takes; empty = everybody's.
     #[schema(value_type = Vec<String>)]
     allowed_owners: &'a BTreeSet<String>,
+    /// Whose it is: a user or a team; null = the installation's own.
+    #[schema(value_type = Option<String>)]
+    owner: Option<&'a str>,
+    /// What people want to remember about it.
+    #[schema(value_type = String)]
+    notes: &'a str,
+    /// When it takes no new pods.
+    #[schema(value_type = Vec<schema::Maintenance>)]
+    maintenance: &'a [Maintenance],
     /// What rarely changes about it.
     #[schema(value_type = schema::HostFacts)]
     facts: &'a HostFacts,
@@ -236,6 +247,7 @@ impl<'a> From<&'a HostLive> for HostBrief<'a> {
             cause: record.cause,
             state_since: record.state_since,
             cordoned: record.cordoned,
+            disabled: record.disabled,
             heartbeat_at: host.heartbeat.as_ref().map(|heartbeat| heartbeat.received_at),
             metrics: HostFigures::newest(host),
         }
@@ -277,6 +289,9 @@ impl<'a> From<&'a HostLive> for HostView<'a> {
             evidence: &record.evidence,
             labels: &record.labels,
             allowed_owners: &record.allowed_owners,
+            owner: record.owner.as_deref(),
+            notes: &record.notes,
+            maintenance: &record.maintenance,
             facts: &record.facts,
         }
     }

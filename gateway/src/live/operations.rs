@@ -77,6 +77,16 @@ impl Known {
 }
 
 impl OperationLive {
+    /// How it ended, and why not well; `None` while it goes on.
+    pub fn ended(&self) -> Option<(Progress, Option<String>)> {
+        match &self.known {
+            Known::TakenUp(operation) if operation.ended_at.is_some() => {
+                Some((operation.progress, operation.cause.clone()))
+            }
+            _ => None,
+        }
+    }
+
     fn new(known: Known, owner: Option<String>) -> Self {
         Self { known, owner, brief: OnceLock::new(), full: OnceLock::new() }
     }

@@ -60,6 +60,14 @@ codes! {
         "There is no such account, its password is another one, or it may not come in.";
     LinkRefused = "link_refused", GONE, "The link is good no more",
         "It was used, has run out, or a newer one took its place; ask for another.";
+    EnrolmentRefused = "enrolment_refused", UNAUTHORIZED, "The machine may not join",
+        "The token or the key is not good, or not any more.";
+    HostDisabled = "host_disabled", FORBIDDEN, "The host is disabled",
+        "Somebody disabled the host; its agent may connect again once it is enabled.";
+    MachineKnown = "machine_known", CONFLICT, "The machine is a host already",
+        "A host that is connected has the same machine id.";
+    EnrolmentUnavailable = "enrolment_unavailable", SERVICE_UNAVAILABLE, "No machine can join here",
+        "The gateway has no key to admit hosts with: gateway.authority.";
     Forbidden = "forbidden", FORBIDDEN, "You may not do this",
         "This belongs to the installation: only its admins may see or change it.";
     OriginForbidden = "origin_forbidden", FORBIDDEN, "Pages of this origin may not connect",
@@ -76,6 +84,10 @@ codes! {
         "No route has this path; /api/docs lists all of them.";
     HostNotFound = "host_not_found", NOT_FOUND, "There is no such host",
         "No host has this id or name.";
+    EnrolmentNotFound = "enrolment_not_found", NOT_FOUND, "There is no such token",
+        "No enrolment token has this id, or it is not yours.";
+    AgentNotServed = "agent_not_served", NOT_FOUND, "There is no agent for this machine",
+        "The gateway has no agent for this architecture: gateway.agent_dir names the folder with its programs.";
     PodNotFound = "pod_not_found", NOT_FOUND, "There is no such pod",
         "No pod has this id or name, or it is not yours.";
     OperationNotFound = "operation_not_found", NOT_FOUND, "There is no such operation",

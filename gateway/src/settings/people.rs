@@ -24,7 +24,8 @@ impl Gateway {
     pub fn public_url(&self) -> String {
         let given = self.public_url.trim_end_matches('/');
         if given.is_empty() {
-            format!("http://{}", self.listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:"))
+            let scheme = if self.tls_certificate_file.is_empty() { "http" } else { "https" };
+            format!("{scheme}://{}", self.listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:"))
         } else {
             given.to_owned()
         }

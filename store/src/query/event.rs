@@ -49,7 +49,9 @@ macro_rules! events {
         concat!(
             "SELECT * FROM (",
             "(SELECT event_id, at, 'host' AS kind, host_id AS target_id, what, message, detail, stream_sequence ",
-            "FROM host_event WHERE $1::text[] IS NULL AND ($2::text IS NULL OR $2 = 'host') ",
+            "FROM host_event WHERE ($1::text[] IS NULL OR EXISTS ",
+            "(SELECT FROM host WHERE host.host_id = host_event.host_id AND host.owner = ANY($1))) ",
+            "AND ($2::text IS NULL OR $2 = 'host') ",
             "AND ($3::text IS NULL OR host_id = $3) AND ($4::text IS NULL OR what = $4) ",
             "AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6) ",
             "AND ($7::bigint IS NULL OR stream_sequence ",

@@ -11,6 +11,8 @@ mod cli;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod enrolment;
+#[cfg(test)]
 mod gateway;
 #[cfg(test)]
 mod ingest;

@@ -135,6 +135,14 @@ pub struct AgentVersion {
     verbs: Vec<String>,
 }
 
+/// Reply to `RotateKey`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape counts")]
+pub struct KeyRotated {
+    /// The public half of the fresh key.
+    public_key: String,
+}
+
 /// Reply to `SetInterval`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its shape counts")]

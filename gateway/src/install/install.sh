@@ -1,0 +1,448 @@
+#!/bin/sh
+# Makes this machine a host of Pinacle, or takes it out again. Run it as root; it says every change that it makes, and
+# changes nothing that is right already.
+#
+#   install.sh --token TOKEN        join, or join again with another token
+#   install.sh                      bring the agent of a host up to date
+#   install.sh --uninstall          take the agent away, with its key
+#
+#   --token-file FILE   read the token from a file instead
+#   --with-docker       install Docker and gVisor, which pods need
+#   --ssh-user USER     whom the orchestrator logs in as [default: root]
+#   --agent-file FILE   take the agent's program from here instead of downloading it; its checksum counts all the same
+#   --delete-data       with --uninstall: remove all pods with their data, too
+set -eu
+
+GATEWAY='@GATEWAY@'
+CHECKSUMS='@CHECKSUMS@'
+SSH_KEY='@SSH_KEY@'
+CA='@CA@'
+
+USER_NAME=pinacle-agent
+PROGRAM=/usr/local/bin/pinacle-agent
+CONFIG_DIR=/etc/pinacle
+CONFIG=$CONFIG_DIR/agent.toml
+TOKEN=$CONFIG_DIR/enrolment-token
+CA_FILE=$CONFIG_DIR/gateway-ca.pem
+STATE=/var/lib/pinacle-agent
+UNIT=/etc/systemd/system/pinacle-agent.service
+RC=/etc/init.d/pinacle-agent
+PIDFILE=/run/pinacle-agent.pid
+LOG=/var/log/pinacle-agent.log
+MARK=pinacle-orchestrator
+
+changed=no
+
+say() { printf '%s\n' "pinacle: $*"; }
+die() { printf '%s\n' "pinacle: $*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# What is piped into "put PATH MODE OWNER" becomes that file, if it is not that already.
+put() {
+    new=$1.pinacle-new
+    (umask 077 && cat >"$new")
+    chmod "$2" "$new"
+    chown "$3" "$new"
+    if [ -f "$1" ] && cmp -s "$new" "$1"; then
+        rm -f "$new"
+        return
+    fi
+    mv -f "$new" "$1"
+    say "wrote $1"
+    changed=yes
+}
+
+gone() {
+    for path in "$@"; do
+        if [ -e "$path" ]; then
+            rm -rf "$path"
+            say "removed $path"
+        fi
+    done
+}
+
+detect() {
+    [ "$(uname -s)" = Linux ] || die "hosts run Linux, this is $(uname -s)"
+    case $(uname -m) in
+        x86_64 | amd64) arch=x86_64 ;;
+        aarch64 | arm64) arch=aarch64 ;;
+        *) die "there is no agent for $(uname -m)" ;;
+    esac
+    os=unknown
+    # shellcheck disable=SC1091
+    [ ! -r /etc/os-release ] || os=$(. /etc/os-release && printf '%s' "${ID:-unknown}")
+    if [ -d /run/systemd/system ]; then
+        init=systemd
+    elif has openrc-run && has rc-service && [ -d /run/openrc ]; then
+        init=openrc
+    else
+        init=none
+    fi
+    say "this is $os on $arch, started by $init"
+}
+
+digest() {
+    if has sha256sum; then
+        sha256sum "$1" | cut -d ' ' -f 1
+    elif has openssl; then
+        openssl dgst -sha256 "$1" | sed 's/.* //'
+    else
+        die "neither sha256sum nor openssl is here to check the program with"
+    fi
+}
+
+download() {
+    if has curl; then
+        if [ -n "$CA" ]; then curl -fsSL --cacert "$work/ca.pem" -o "$2" "$1"; else curl -fsSL -o "$2" "$1"; fi
+    elif has wget; then
+        if [ -n "$CA" ]; then wget -q --ca-certificate="$work/ca.pem" -O "$2" "$1"; else wget -q -O "$2" "$1"; fi
+    else
+        die "neither curl nor wget is here to download the agent with"
+    fi
+}
+
+program() {
+    wanted=
+    for pair in $CHECKSUMS; do
+        [ "${pair%%:*}" != "$arch" ] || wanted=${pair#*:}
+    done
+    [ -n "$wanted" ] || die "$GATEWAY has no agent for $arch (gateway.agent_dir)"
+    if [ -f "$PROGRAM" ] && [ "$(digest "$PROGRAM")" = "$wanted" ]; then
+        return
+    fi
+    if [ -n "$agent_file" ]; then
+        cp "$agent_file" "$work/agent" || die "cannot read $agent_file"
+    else
+        download "$GATEWAY/agent/$arch" "$work/agent" || die "cannot download $GATEWAY/agent/$arch"
+    fi
+    got=$(digest "$work/agent")
+    [ "$got" = "$wanted" ] || die "the agent's program has a wrong checksum: $got, and should have $wanted. Nothing was installed"
+    put "$PROGRAM" 755 0:0 <"$work/agent"
+}
+
+user() {
+    if grep -q "^$USER_NAME:" /etc/passwd; then
+        return
+    fi
+    if has useradd; then
+        useradd --system --user-group --no-create-home --home-dir "$STATE" --shell /usr/sbin/nologin "$USER_NAME"
+    else
+        addgroup -S "$USER_NAME"
+        adduser -S -D -H -h "$STATE" -s /sbin/nologin -G "$USER_NAME" "$USER_NAME"
+    fi
+    say "made the user $USER_NAME"
+}
+
+# Whoever may use Docker's socket is as good as root there: the agent needs it to see containers.
+docker_group() {
+    if ! grep -q '^docker:' /etc/group || id -nG "$USER_NAME" | tr ' ' '\n' | grep -qx docker; then
+        return
+    fi
+    if has usermod; then usermod -aG docker "$USER_NAME"; else addgroup "$USER_NAME" docker; fi
+    say "let $USER_NAME see containers: it is in the group docker now"
+    changed=yes
+}
+
+settings() {
+    if [ ! -d "$CONFIG_DIR" ]; then
+        mkdir -p "$CONFIG_DIR"
+        say "made $CONFIG_DIR"
+    fi
+    if [ ! -d "$STATE" ]; then
+        mkdir -p "$STATE"
+        say "made $STATE"
+    fi
+    chmod 700 "$STATE"
+    chown "$USER_NAME:$USER_NAME" "$STATE"
+    if [ -n "$token" ]; then
+        put "$TOKEN" 600 "$USER_NAME:$USER_NAME" <<END
+$token
+END
+    elif [ ! -e "$STATE/enrolment.json" ]; then
+        die "this machine is no host yet: give --token"
+    fi
+    ca_line=
+    if [ -n "$CA" ]; then
+        put "$CA_FILE" 644 0:0 <<END
+$CA
+END
+        ca_line="gateway_ca_file = \"$CA_FILE\""
+    fi
+    token_line=
+    [ ! -e "$TOKEN" ] || token_line="enrolment_token = \"file:$TOKEN\""
+    put "$CONFIG" 644 0:0 <<END
+# Written by $GATEWAY/install.sh, and anew each time it runs.
+[agent]
+gateway_url = "$GATEWAY"
+$ca_line
+$token_line
+state_dir = "$STATE"
+ssh_user = "$ssh_user"
+END
+}
+
+ssh_key() {
+    if [ -z "$SSH_KEY" ]; then
+        say "the orchestrator's SSH key is not known here: no pods can run on this host until it may log in"
+        return
+    fi
+    home=$(grep "^$ssh_user:" /etc/passwd | cut -d : -f 6)
+    [ -n "$home" ] || die "there is no user $ssh_user for the orchestrator to log in as"
+    keys=$home/.ssh/authorized_keys
+    line="restrict $SSH_KEY $MARK"
+    if [ -f "$keys" ] && grep -qxF "$line" "$keys"; then
+        return
+    fi
+    if [ ! -d "$home/.ssh" ]; then
+        mkdir -m 700 "$home/.ssh"
+        chown "$ssh_user:" "$home/.ssh"
+    fi
+    if [ -f "$keys" ] && grep -q " $MARK\$" "$keys"; then
+        without_mark "$keys"
+    fi
+    printf '%s\n' "$line" >>"$keys"
+    chmod 600 "$keys"
+    chown "$ssh_user:" "$keys"
+    say "let the orchestrator log in as $ssh_user: its key is in $keys"
+    has sshd || [ -x /usr/sbin/sshd ] || say "but there is no SSH server here: install one, or no pods can run on this host"
+}
+
+without_mark() {
+    grep -v " $MARK\$" "$1" >"$1.pinacle-new" || true
+    cat "$1.pinacle-new" >"$1"
+    rm -f "$1.pinacle-new"
+}
+
+install_docker() {
+    if has dockerd && has runsc; then
+        say "Docker and gVisor are here already"
+    elif has apt-get; then
+        say "installing Docker and gVisor: apt-get install docker.io runsc"
+        DEBIAN_FRONTEND=noninteractive apt-get -q update >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install docker.io runsc >/dev/null ||
+            die "apt-get could not install docker.io and runsc: install Docker and gVisor by hand, and run this again"
+    else
+        die "Docker and gVisor can be installed here by hand only: do so, and run this again without --with-docker"
+    fi
+    if [ ! -e /etc/docker/daemon.json ]; then
+        mkdir -p /etc/docker
+        put /etc/docker/daemon.json 644 0:0 <<END
+{ "runtimes": { "runsc": { "path": "$(command -v runsc)" } } }
+END
+        case $init in
+            systemd) systemctl restart docker ;;
+            openrc) rc-service docker restart ;;
+            none) say "start Docker yourself: nothing here starts services" ;;
+        esac
+    elif ! grep -q runsc /etc/docker/daemon.json; then
+        say "add gVisor to /etc/docker/daemon.json, which is left as it is: { \"runtimes\": { \"runsc\": { \"path\": \"$(command -v runsc)\" } } }"
+    fi
+}
+
+unit() {
+    groups=
+    ! grep -q '^docker:' /etc/group || groups=SupplementaryGroups=docker
+    put "$UNIT" 644 0:0 <<END
+[Unit]
+Description=Pinacle's agent
+Wants=network-online.target
+After=network-online.target docker.service
+
+[Service]
+ExecStart=$PROGRAM --config $CONFIG
+User=$USER_NAME
+Group=$USER_NAME
+$groups
+Restart=always
+RestartSec=2
+UMask=0077
+ReadWritePaths=$STATE
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+MemoryMax=64M
+TasksMax=64
+
+[Install]
+WantedBy=multi-user.target
+END
+}
+
+rc_script() {
+    put "$RC" 755 0:0 <<END
+#!/sbin/openrc-run
+description="Pinacle's agent"
+supervisor=supervise-daemon
+command="$PROGRAM"
+command_args="--config $CONFIG"
+command_user="$USER_NAME:$USER_NAME"
+output_log="$LOG"
+error_log="$LOG"
+no_new_privs=yes
+respawn_delay=2
+umask=0077
+
+depend() {
+    need net
+    after docker
+}
+
+start_pre() {
+    checkpath --file --owner $USER_NAME:$USER_NAME --mode 0640 "$LOG"
+}
+END
+}
+
+start() {
+    case $init in
+        systemd)
+            unit
+            systemctl daemon-reload
+            systemctl -q enable pinacle-agent
+            if [ $changed = yes ]; then systemctl restart pinacle-agent; else systemctl start pinacle-agent; fi
+            ;;
+        openrc)
+            rc_script
+            rc-update -q add pinacle-agent default
+            if [ $changed = yes ]; then rc-service -q pinacle-agent restart; else rc-service -q pinacle-agent start; fi
+            ;;
+        none)
+            has start-stop-daemon || die "nothing here starts services: start $PROGRAM --config $CONFIG as $USER_NAME yourself"
+            [ $changed = no ] || stop
+            if start-stop-daemon --status --pidfile "$PIDFILE" --exec "$PROGRAM" 2>/dev/null; then return; fi
+            # The log may hold what nobody else should read.
+            [ -e "$LOG" ] || (umask 027 && : >"$LOG")
+            chown "$USER_NAME:$USER_NAME" "$LOG"
+            start-stop-daemon --start --background --make-pidfile --pidfile "$PIDFILE" --chuid "$USER_NAME:$USER_NAME" \
+                --umask 077 --startas /bin/sh --exec "$PROGRAM" -- \
+                -c "exec $PROGRAM --config $CONFIG >>$LOG 2>&1" >/dev/null
+            say "started the agent; nothing here starts services, so start it again after a boot: run this script"
+            ;;
+    esac
+}
+
+stop() {
+    case $init in
+        systemd) systemctl -q disable --now pinacle-agent 2>/dev/null || true ;;
+        openrc) rc-service -q pinacle-agent stop 2>/dev/null || true ;;
+        none)
+            if has start-stop-daemon && [ -e "$PIDFILE" ]; then
+                start-stop-daemon --stop --retry 15 --oknodo --pidfile "$PIDFILE" --exec "$PROGRAM" >/dev/null || true
+                rm -f "$PIDFILE"
+            fi
+            ;;
+    esac
+}
+
+# A token that is not good shall be told here, and not be found in a log later.
+await() {
+    tries=0
+    mark='"grant":{'
+    if [ -n "$token" ]; then
+        printf '%s' "$token" >"$work/token"
+        mark=$(digest "$work/token")'",'$mark
+    fi
+    while [ $tries -lt 60 ]; do
+        if [ -s "$STATE/host_id" ] && grep -qF "$mark" "$STATE/enrolment.json" 2>/dev/null; then
+            say "this machine is the host $(cat "$STATE/host_id")"
+            return
+        fi
+        tries=$((tries + 1))
+        sleep 0.5 2>/dev/null || sleep 1
+    done
+    case $init in
+        systemd) journalctl -q -u pinacle-agent -n 5 --no-pager >&2 || true ;;
+        *) tail -n 5 "$LOG" >&2 || true ;;
+    esac
+    die "the agent has not joined within 30 seconds; what it says is above"
+}
+
+uninstall() {
+    stop
+    [ ! -e "$RC" ] || rc-update -q delete pinacle-agent default 2>/dev/null || true
+    if [ $delete_data = yes ] && has docker; then
+        for what in "ps -aq|rm -f" "network ls -q|network rm" "volume ls -q|volume rm"; do
+            # shellcheck disable=SC2086
+            found=$(docker ${what%%|*} --filter label=pinacle.pod 2>/dev/null || true)
+            # shellcheck disable=SC2086
+            [ -z "$found" ] || { docker ${what#*|} $found >/dev/null && say "docker ${what#*|}: $(printf '%s' "$found" | tr '\n' ' ')"; }
+        done
+    fi
+    gone "$UNIT" "$RC" "$PROGRAM" "$CONFIG_DIR" "$STATE" "$LOG" "$PIDFILE"
+    [ "$init" != systemd ] || systemctl daemon-reload
+    home=$(grep "^$ssh_user:" /etc/passwd | cut -d : -f 6)
+    keys=$home/.ssh/authorized_keys
+    if [ -f "$keys" ] && grep -q " $MARK\$" "$keys"; then
+        without_mark "$keys"
+        say "the orchestrator may not log in as $ssh_user any more"
+    fi
+    if grep -q "^$USER_NAME:" /etc/passwd; then
+        if has userdel; then userdel "$USER_NAME"; else deluser "$USER_NAME"; fi
+        say "removed the user $USER_NAME"
+    fi
+    say "this machine is no host any more; remove it in Pinacle, too: pinacle host rm"
+}
+
+main() {
+    token='' agent_file='' ssh_user=root with_docker=no do_uninstall=no delete_data=no
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --token | --token-file | --ssh-user | --agent-file)
+                [ $# -ge 2 ] || die "$1 needs a value"
+                case $1 in
+                    --token) token=$2 ;;
+                    --token-file) token=$(cat "$2") || die "cannot read $2" ;;
+                    --ssh-user) ssh_user=$2 ;;
+                    --agent-file) agent_file=$2 ;;
+                esac
+                shift
+                ;;
+            --with-docker) with_docker=yes ;;
+            --uninstall) do_uninstall=yes ;;
+            --delete-data) delete_data=yes ;;
+            *) die "what is $1? See the head of $GATEWAY/install.sh" ;;
+        esac
+        shift
+    done
+    case $ssh_user in *[!a-zA-Z0-9._-]* | '') die "--ssh-user: that is no user's name" ;; esac
+    case $token in *[!a-zA-Z0-9_-]*) die "--token: that is no token" ;; esac
+    [ "$(id -u)" = 0 ] || die "run this as root"
+    detect
+    if [ $do_uninstall = yes ]; then
+        uninstall
+        return
+    fi
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    [ -z "$CA" ] || printf '%s\n' "$CA" >"$work/ca.pem"
+    program
+    user
+    [ $with_docker = no ] || install_docker
+    docker_group
+    settings
+    ssh_key
+    start
+    await
+    [ $changed = yes ] || say "nothing was to be changed"
+}
+
+# Last, so that nothing happens when only a part of this arrives.
+main "$@"
