@@ -2,11 +2,11 @@
 
 mod view;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use pinacle_bus::settings::Secret;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -80,9 +80,11 @@ impl Api {
     /// The gateway of the options, or of the local `pinacle up`.
     pub fn open(global: &Global) -> Result<Self, Failure> {
         let folder = Folder::find(global.data_dir.as_deref())?;
-        let base = match &global.gateway {
-            Some(url) => url.clone(),
-            None => folder.notice().map_or_else(|| DEFAULT_GATEWAY.to_owned(), |notice| notice.gateway),
+        let notice = folder.notice();
+        let (base, local_ca) = match (&global.gateway, notice) {
+            (Some(url), _) => (url.clone(), None),
+            (None, Some(notice)) => (notice.gateway, notice.gateway_ca),
+            (None, None) => (DEFAULT_GATEWAY.to_owned(), None),
         };
         let file = global.token_file.clone().unwrap_or_else(|| folder.secret("admin_token"));
         if global.token_file.is_none() && !file.exists() {
@@ -91,24 +93,40 @@ impl Api {
                 file.display()
             )));
         }
-        Self::new(&base, read_secret(&file)?)
+        Self::trusting(&base, read_secret(&file)?, global.gateway_ca.as_deref().or(local_ca.as_deref()))
     }
 
-    /// A gateway by its address.
-    pub fn new(base: &str, token: Secret) -> Result<Self, Failure> {
+    /// A file that the gateway serves to everybody.
+    pub async fn download(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let answer = self.client.get(format!("{}{path}", self.base)).send().await;
+        let response = answer.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            return Err(self.refused(response).await);
+        }
+        Ok(response.bytes().await.map_err(|error| self.unreachable(&error))?.to_vec())
+    }
+
+    /// A gateway by its address. Its certificate is held against this authority, or against the system's.
+    pub fn trusting(base: &str, token: Secret, ca: Option<&Path>) -> Result<Self, Failure> {
         let base = base.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") && !base.starts_with("https://") {
             return Err(Failure::input(format!("--gateway: {base:?} must begin with http:// or https://")));
         }
         // A second call finds the first one's provider in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let mut client = Client::builder()
             .connect_timeout(CONNECT_DEADLINE)
             .timeout(ANSWER_DEADLINE)
             .no_proxy()
-            .user_agent(concat!("pinacle/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context("cannot make an HTTP client")?;
+            .user_agent(concat!("pinacle/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = ca {
+            let shown = path.display();
+            let pem = std::fs::read(path).map_err(|error| Failure::input(format!("cannot read {shown}: {error}")))?;
+            let authorities = Certificate::from_pem_bundle(&pem);
+            let authorities = authorities.map_err(|_| Failure::input(format!("{shown} holds no certificates")))?;
+            client = client.tls_certs_only(authorities);
+        }
+        let client = client.build().context("cannot make an HTTP client")?;
         Ok(Self { client, base, token })
     }
 

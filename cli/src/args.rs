@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, VerifyArgs};
 pub(crate) use commands::{DeadCommand, EventsArgs, MigrateCommand, MigrateRun, ReplayArgs, UpArgs, WatchArgs};
-pub(crate) use host::{HostCommand, HostList, HostStateArg, LabelChange};
+pub(crate) use host::{HostCommand, HostList, HostStateArg, JoinTerms, LabelChange, Maintenance, Provision};
 pub(crate) use pod::{CreateArgs, ExecArgs, LogArgs, OpCommand, PodAction, PodCommand, PodList, Wait};
 pub(crate) use secret::{SecretCommand, SecretPlace, SshKeyCommand};
 
@@ -65,6 +65,16 @@ pub(crate) struct Global {
         help_heading = "Options for every command"
     )]
     pub gateway: Option<String>,
+    /// A PEM file with the authority of the gateway's certificate, if not every system knows it
+    #[arg(
+        long,
+        global = true,
+        env = "PINACLE_GATEWAY_CA",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "Options for every command"
+    )]
+    pub gateway_ca: Option<PathBuf>,
     /// A file that holds the token for the gateway [default: that of the local `pinacle up`]
     #[arg(
         long,
@@ -111,7 +121,7 @@ pub(crate) enum ColorChoice {
 pub(crate) enum Command {
     /// Start everything on this machine and stay in the foreground
     Up(UpArgs),
-    /// Hosts: list, show, follow live, close for new pods, label
+    /// Hosts: list, show, follow live, close for new pods, label; bring machines in and take them out
     #[command(subcommand)]
     Host(HostCommand),
     /// Pods: list, show, create, start, stop, remove; their output, and the commands run for them

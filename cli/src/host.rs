@@ -1,5 +1,7 @@
 //! `pinacle host …`.
 
+mod join;
+mod membership;
 mod terms;
 
 use crate::{
@@ -22,6 +24,20 @@ pub(crate) async fn run(global: &Global, terminal: &Terminal, command: HostComma
         HostCommand::Uncordon { host } => terms::uncordon(global, terminal, &host).await,
         HostCommand::Label { host, labels } => terms::label(global, terminal, &host, labels).await,
         HostCommand::TrustKeys { host, yes } => terms::trust_keys(global, terminal, &host, yes).await,
+        HostCommand::Enrol(terms) => join::enrol(global, terminal, terms).await,
+        HostCommand::Tokens { revoke } => join::tokens(global, terminal, revoke.as_deref()).await,
+        HostCommand::Provision(wanted) => join::provision(global, terminal, wanted).await,
+        HostCommand::Disable { host } => membership::disable(global, terminal, &host).await,
+        HostCommand::Enable { host } => membership::enable(global, terminal, &host).await,
+        HostCommand::RotateKey { host } => membership::rotate_key(global, terminal, &host).await,
+        HostCommand::Rm { host, delete_data, yes } => {
+            membership::remove(global, terminal, &host, delete_data, yes).await
+        }
+        HostCommand::Note { host, text } => membership::note(global, terminal, &host, &text).await,
+        HostCommand::Maintenance { host, window } => membership::maintenance(global, terminal, &host, window).await,
+        HostCommand::Owners { host, owners, everybody } => {
+            membership::owners(global, terminal, &host, owners, everybody).await
+        }
         HostCommand::ExecLog { host, exec } => exec::of_host(global, terminal, &host, exec).await,
     }
 }
@@ -69,7 +85,11 @@ async fn list(global: &Global, terminal: &Terminal, list: HostList) -> Result<()
 }
 
 fn state_cell(host: &Host) -> comfy_table::Cell {
-    let closed = if host.cordoned { ", cordoned" } else { "" };
+    let closed = match (host.disabled, host.cordoned) {
+        (true, _) => ", disabled",
+        (false, true) => ", cordoned",
+        (false, false) => "",
+    };
     Tone::of(&host.state).cell(format!("{}{}{closed}", host.state, because(host)))
 }
 
@@ -126,6 +146,15 @@ fn identity(page: &mut Page<'_>, detail: &HostDetail) {
     page.line("state", format!("{state}{} for {}", because(host), ago(host.state_since)));
     if host.cordoned {
         page.line("", "closed for new pods");
+    }
+    if host.disabled {
+        page.line("", "disabled: its agent may not connect; pods on it go on, unwatched");
+    }
+    page.line("owner", clean(detail.owner.as_deref().unwrap_or_default()));
+    page.line("notes", clean(&detail.notes));
+    for window in &detail.maintenance {
+        let (from, until) = (moment(window.from), moment(window.until));
+        page.line("maintenance", clean(&format!("from {from} until {until} UTC {}", window.reason)));
     }
     if let Some(beat) = &detail.heartbeat {
         page.line("heartbeat", format!("{} ago", ago(beat.received_at)));

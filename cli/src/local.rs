@@ -23,6 +23,9 @@ pub(crate) struct Notice {
     pub pid: i32,
     /// Such as `http://127.0.0.1:8080`.
     pub gateway: String,
+    /// The authority that its certificate is held against; none = it has none, or one that every system knows.
+    #[serde(default)]
+    pub gateway_ca: Option<PathBuf>,
     /// Such as `nats://127.0.0.1:4222`.
     pub nats: String,
     /// The folder with credentials for it, if there is one.

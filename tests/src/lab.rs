@@ -31,6 +31,7 @@ use pinacle_bus::{
         host::{HostRecord, HostState},
         topology::HOSTS,
     },
+    trust::CertificateAuthority,
 };
 use rand::RngExt;
 
@@ -57,6 +58,7 @@ pub struct Builder {
     hosts: usize,
     orchestrators: usize,
     gateway: bool,
+    joinable: bool,
     disk_bytes: Option<u64>,
     bare: bool,
     images: Vec<PathBuf>,
@@ -79,6 +81,12 @@ impl Builder {
     /// Postgres, ingest and a gateway, too.
     pub fn gateway(mut self) -> Self {
         self.gateway = true;
+        self
+    }
+
+    /// The same with a gateway that machines on the lab's network reach over TLS, and join at.
+    pub fn joinable_gateway(mut self) -> Self {
+        (self.gateway, self.joinable) = (true, true);
         self
     }
 
@@ -151,7 +159,7 @@ impl Builder {
         });
         futures_util::future::join_all(come_up).await;
         if self.gateway {
-            lab.start_gateway().await;
+            lab.start_gateway(self.joinable.then_some(&net)).await;
         }
         for _ in 0..self.orchestrators {
             let copy = lab.orchestrator(&[]).await;
@@ -204,6 +212,7 @@ impl Lab {
             hosts: 3,
             orchestrators: 1,
             gateway: false,
+            joinable: false,
             disk_bytes: None,
             bare: false,
             images: Vec::new(),
@@ -312,11 +321,43 @@ impl Lab {
             .ready_on_admin_port()
     }
 
-    async fn start_gateway(&mut self) {
+    /// What makes a gateway one that machines can join at, besides its address.
+    fn joining(&self, net: &Net) -> Vec<(&'static str, String)> {
+        let folder = self.holdings.sandbox.folder("tls");
+        let authority = CertificateAuthority::generate().unwrap();
+        let server = authority.server(&[net.gateway()]).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        vec![
+            ("TLS_CERTIFICATE_FILE", file("server.pem", &server.certificate)),
+            ("TLS_KEY_FILE", file("server.key", &server.key)),
+            ("TLS_CA_FILE", file("ca.pem", &authority.own.certificate)),
+            ("AUTHORITY", format!("file:{}", self.nats.trust().authority_file().display())),
+            ("AGENT_BUS_URL", format!("nats://{}:{}", net.gateway(), self.nats.port())),
+            ("AGENT_DIR", machine::programs().display().to_string()),
+        ]
+    }
+
+    /// The authority of a gateway that machines join at.
+    pub fn gateway_ca(&self) -> PathBuf {
+        self.holdings.sandbox.path().join("tls/ca.pem")
+    }
+
+    async fn start_gateway(&mut self, joinable: Option<&Net>) {
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
         self.postgres = Some(postgres);
-        let address = machine::free_address();
+        let mut address = machine::free_address();
+        let mut joining = Vec::new();
+        if let Some(net) = joinable {
+            address.set_ip(net.gateway().parse().unwrap());
+            joining = self.joining(net);
+        }
+        let joining: Vec<(String, String)> =
+            joining.into_iter().map(|(key, value)| (format!("PINACLE__GATEWAY__{key}"), value)).collect();
         for (name, user) in [("ingest", User::INGEST), ("gateway", User::GATEWAY)] {
             let launch = Launch::service(&format!("pinacle-{name}"))
                 .named(name)
@@ -327,6 +368,7 @@ impl Lab {
                 .env("PINACLE__GATEWAY__LISTEN", address.to_string())
                 .env("PINACLE__GATEWAY__ADMIN_TOKEN", ADMIN_TOKEN)
                 .env("PINACLE__GATEWAY__MASTER_KEY", MASTER_KEY)
+                .envs(joining.iter().map(|(name, value)| (name, value)))
                 .ready_on_admin_port();
             self.services.push(launch.start().await);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pinacle_bus::contract::Timestamp;
+use pinacle_bus::contract::{Timestamp, host::Maintenance};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,6 +16,8 @@ pub(crate) struct Host {
     pub state_since: Timestamp,
     #[serde(default)]
     pub cordoned: bool,
+    #[serde(default)]
+    pub disabled: bool,
     pub metrics: Option<HostFigures>,
 }
 
@@ -42,6 +44,11 @@ pub(crate) struct HostDetail {
     pub admitted_at: Timestamp,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    pub owner: Option<String>,
+    #[serde(default)]
+    pub notes: String,
+    #[serde(default)]
+    pub maintenance: Vec<Maintenance>,
     pub facts: Facts,
     pub heartbeat: Option<Heartbeat>,
     pub sample: Option<Sample>,

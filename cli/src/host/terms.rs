@@ -61,7 +61,8 @@ pub(super) async fn trust_keys(global: &Global, terminal: &Terminal, host: &str,
     change(global, terminal, host, (Method::POST, "trust-keys"), None, "is trusted with the keys that it has now").await
 }
 
-async fn change(
+/// Asks for a change of a host, and waits until the orchestrator has made it.
+pub(super) async fn change(
     global: &Global,
     terminal: &Terminal,
     host: &str,
@@ -70,7 +71,8 @@ async fn change(
     done: &str,
 ) -> Result<(), Failure> {
     let api = Api::open(global)?;
-    let path = format!("/hosts/{}/{what}", segment(host));
+    let slash = if what.is_empty() || what.starts_with('?') { "" } else { "/" };
+    let path = format!("/hosts/{}{slash}{what}", segment(host));
     let answer = match body {
         Some(body) => api.change(method, &path, &body).await?,
         None => api.send(method, &path, &[]).await?,

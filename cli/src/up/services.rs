@@ -11,13 +11,16 @@ use super::{
     log::Dialect,
     part::{Part, is_program},
     probe::Probe,
-    ssh,
+    ssh, trust,
 };
 use crate::failure::Failure;
 
 /// Longer than a service's own deadline for its drain.
 const STOP: &[(Signal, Duration)] = &[(Signal::SIGTERM, Duration::from_secs(15))];
 const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The token by which this machine's agent joins.
+pub(super) const AGENT_TOKEN: &str = "agent_token";
 
 /// What the services are told.
 pub(super) struct Plan {
@@ -31,6 +34,12 @@ pub(super) struct Plan {
     pub database: String,
     /// Where the gateway listens.
     pub listen: String,
+    /// How this machine reaches the gateway.
+    pub gateway: String,
+    /// The authority of its certificate, where it speaks TLS.
+    pub gateway_ca: Option<PathBuf>,
+    /// Where other machines reach the bus, if they do.
+    pub nats_outside: Option<String>,
     /// Room for the bus's streams, where the disk is small.
     pub storage_bytes: Option<u64>,
     /// What pods stand on here; none where there can be none.
@@ -71,7 +80,8 @@ impl Plan {
         let mut set = |key: &str, value: &str| environment.push((format!("PINACLE__{key}"), value.into()));
         set("BUS__URL", &self.nats_url);
         set("ADMIN__LISTEN", &format!("127.0.0.1:{admin_port}"));
-        if let Some(folder) = &self.credentials {
+        // The agent gets its own from the gateway, where the bus is ours.
+        if let Some(folder) = self.credentials.as_ref().filter(|_| name != "agent" || self.ca_file.is_none()) {
             set("BUS__CREDENTIALS", &format!("file:{}", folder.join(format!("{name}.creds")).display()));
         }
         if let Some(file) = &self.ca_file {
@@ -87,8 +97,29 @@ impl Plan {
                 set("GATEWAY__LISTEN", &self.listen);
                 set("GATEWAY__ADMIN_TOKEN", &home.secret_setting("admin_token"));
                 set("GATEWAY__MASTER_KEY", &home.secret_setting(MASTER_KEY));
+                if let Some(folder) = program(name)?.parent() {
+                    set("GATEWAY__AGENT_DIR", &folder.to_string_lossy());
+                }
+                if self.ca_file.is_some() {
+                    set("GATEWAY__AUTHORITY", &home.secret_setting(trust::AUTHORITY));
+                }
+                if let Some(url) = &self.nats_outside {
+                    set("GATEWAY__AGENT_BUS_URL", url);
+                }
+                if let Some(ca) = &self.gateway_ca {
+                    set("GATEWAY__TLS_CERTIFICATE_FILE", &home.folder.secret(trust::CERTIFICATE).to_string_lossy());
+                    set("GATEWAY__TLS_KEY_FILE", &home.folder.secret(trust::KEY).to_string_lossy());
+                    set("GATEWAY__TLS_CA_FILE", &ca.to_string_lossy());
+                }
             }
             "agent" => {
+                if self.ca_file.is_some() {
+                    set("AGENT__GATEWAY_URL", &self.gateway);
+                    set("AGENT__ENROLMENT_TOKEN", &home.secret_setting(AGENT_TOKEN));
+                }
+                if let Some(ca) = &self.gateway_ca {
+                    set("AGENT__GATEWAY_CA_FILE", &ca.to_string_lossy());
+                }
                 set("AGENT__STATE_DIR", &home.folder.path("agent").to_string_lossy());
                 if let Some(ground) = &self.ground {
                     set("AGENT__DOCKER_SOCKET", &ground.docker.to_string_lossy());

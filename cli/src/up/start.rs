@@ -97,8 +97,13 @@ impl Start<'_> {
         ports::require("gateway", listen, "--listen")?;
         let server = if up.nats.is_empty() {
             ports::require("nats", self.nats_address(), "--nats-port")?;
-            let names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned);
-            trust::prepare(self.home, &[&names[..], &self.settings.nats_names()].concat())?;
+            let mut names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned).to_vec();
+            names.extend(self.settings.nats_names());
+            if !listen.ip().is_loopback() && !listen.ip().is_unspecified() {
+                names.push(listen.ip().to_string());
+            }
+            names.extend(std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned()));
+            trust::prepare(self.home, &names)?;
             Some(nats::find(self.home, &up.nats_server)?)
         } else {
             None
@@ -119,13 +124,47 @@ impl Start<'_> {
             shown.append(&mut ground);
         }
         self.services(parts, &mut shown, names, &self.plan(&nats_url, listen, told.clone())).await?;
-        let first_link = self.first_link(&gateway_url(listen)).await?;
+        let first_link = self.first_link(&self.gateway_url(listen)).await?;
         if let Some(ground) = &told {
-            self.let_in(&gateway_url(listen), &ground.keys).await;
+            self.let_in(&self.gateway_url(listen), &ground.keys).await;
         }
-        let host = if up.agent { Some(self.await_host(&gateway_url(listen)).await?) } else { None };
-        let sample = if told.is_some() { self.sample(&gateway_url(listen)).await } else { None };
-        Ok(Started { parts: shown, gateway: gateway_url(listen), first_link, host, sample, took: began.elapsed() })
+        let host = if up.agent { Some(self.await_host(&self.gateway_url(listen)).await?) } else { None };
+        let sample = if told.is_some() { self.sample(&self.gateway_url(listen)).await } else { None };
+        Ok(Started { parts: shown, gateway: self.gateway_url(listen), first_link, host, sample, took: began.elapsed() })
+    }
+
+    /// The authority of the gateway's certificate, where others can reach it: it then speaks TLS, with the certificate
+    /// of the bus.
+    fn gateway_ca(&self, listen: SocketAddr) -> Option<PathBuf> {
+        let is_ours = self.settings.up.nats.is_empty() && !listen.ip().is_loopback();
+        is_ours.then(|| self.home.folder.secret(BUS_CA))
+    }
+
+    /// How this machine reaches the gateway.
+    fn gateway_url(&self, listen: SocketAddr) -> String {
+        let scheme = if self.gateway_ca(listen).is_some() { "https" } else { "http" };
+        if listen.ip().is_unspecified() {
+            format!("{scheme}://127.0.0.1:{}", listen.port())
+        } else {
+            format!("{scheme}://{listen}")
+        }
+    }
+
+    /// The gateway, as the installation.
+    fn api(&self, gateway: &str) -> Result<Api, Failure> {
+        let token = read_secret(&self.home.folder.secret("admin_token"))?;
+        Api::trusting(gateway, token, self.gateway_ca(self.settings.listen()?).as_deref())
+    }
+
+    /// The token by which the agent of this machine joins, as long as it has not.
+    async fn agent_token(&self, gateway: &str) -> Result<(), Failure> {
+        if self.settings.up.nats.is_empty() && !self.home.folder.path("agent/enrolment.json").exists() {
+            let made =
+                self.api(gateway)?.change(Method::POST, "/hosts/enrolment-tokens", &serde_json::json!({})).await?;
+            let token = made.get("token").and_then(serde_json::Value::as_str).unwrap_or_default();
+            self.home.write_secret(services::AGENT_TOKEN, token)?;
+        }
+        Ok(())
     }
 
     /// The folder with everybody's credentials for the bus; none where [bus] says all.
@@ -163,7 +202,7 @@ impl Start<'_> {
     /// Lets the orchestrator in, by the key that it has made. Whatever is in the way is no reason to stop.
     async fn let_in(&self, gateway: &str, run: &Path) {
         let learnt = async {
-            let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
+            let api = self.api(gateway)?;
             let key = api.get("/ssh-key", &[]).await?;
             let key = key.get("public_key").and_then(serde_json::Value::as_str).unwrap_or_default();
             ssh::let_in(self.home, run, key)
@@ -182,7 +221,7 @@ impl Start<'_> {
             }
         }
         let made = async {
-            let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
+            let api = self.api(gateway)?;
             sample::ensure(self.home, &api, self.console).await
         };
         made.await.unwrap_or_else(|failure| {
@@ -193,7 +232,7 @@ impl Start<'_> {
 
     /// While nobody has an account: the link that the first admin sets a password by.
     async fn first_link(&self, gateway: &str) -> Result<Option<String>, Failure> {
-        let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
+        let api = self.api(gateway)?;
         let answer = api.send(Method::POST, "/accounts/first", &[]).await?;
         Ok(answer.pointer("/link/url").and_then(serde_json::Value::as_str).map(str::to_owned))
     }
@@ -244,13 +283,14 @@ impl Start<'_> {
             if name == "agent" {
                 // Its first heartbeat is not to go by before anybody listens: the host would come online a beat later.
                 try_join_all(pending.drain(..).map(Pending::ready)).await?;
+                self.agent_token(&self.gateway_url(self.settings.listen()?)).await?;
             }
             let port = ports::free(if first_port == 0 { 0 } else { first_port + offset })?;
             let step = self.console.step(name);
             pending.push(Pending(parts.start(plan.part(self.home, name, port)?), step));
             let metrics = format!("127.0.0.1:{port}/metrics");
             shown.push(match name {
-                "gateway" => (name.to_owned(), gateway_url(self.settings.listen()?), "the API"),
+                "gateway" => (name.to_owned(), self.gateway_url(self.settings.listen()?), "the API"),
                 "orchestrator" => (name.to_owned(), metrics, "follows hosts, runs pods"),
                 "ingest" => (name.to_owned(), metrics, "bus to database"),
                 _ => (name.to_owned(), metrics, "watches this machine"),
@@ -286,6 +326,13 @@ impl Start<'_> {
             ca_file: embedded.then(|| self.home.folder.secret(BUS_CA)),
             database: self.home.secret_setting("database_url"),
             listen: listen.to_string(),
+            gateway: self.gateway_url(listen),
+            gateway_ca: self.gateway_ca(listen),
+            nats_outside: self
+                .settings
+                .nats_names()
+                .first()
+                .map(|name| format!("nats://{name}:{}", self.settings.up.nats_port)),
             storage_bytes: scarce,
             ground,
             config: self.config.map(Path::to_path_buf),
@@ -297,7 +344,8 @@ impl Start<'_> {
     fn note(&self, listen: SocketAddr, nats_url: &str) -> Result<(), Failure> {
         let notice = Notice {
             pid: i32::try_from(std::process::id()).unwrap_or_default(),
-            gateway: gateway_url(listen),
+            gateway: self.gateway_url(listen),
+            gateway_ca: self.gateway_ca(listen),
             nats: nats_url.to_owned(),
             nats_credentials: self.credentials(),
             nats_ca: self.settings.up.nats.is_empty().then(|| self.home.folder.secret(BUS_CA)),
@@ -310,7 +358,7 @@ impl Start<'_> {
     /// Waits until the gateway knows this machine as a host that is online. Its absence is no reason to stop.
     async fn await_host(&self, gateway: &str) -> Result<String, Failure> {
         let step = self.console.step("this host");
-        let api = Api::new(gateway, read_secret(&self.home.folder.secret("admin_token"))?)?;
+        let api = self.api(gateway)?;
         let began = Instant::now();
         loop {
             // The agent writes its id before it says it is ready.
@@ -332,14 +380,5 @@ impl Start<'_> {
             }
             sleep(HOST_EVERY).await;
         }
-    }
-}
-
-/// How this machine reaches the gateway.
-fn gateway_url(listen: SocketAddr) -> String {
-    if listen.ip().is_unspecified() {
-        format!("http://127.0.0.1:{}", listen.port())
-    } else {
-        format!("http://{listen}")
     }
 }

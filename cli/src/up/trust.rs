@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use pinacle_bus::{
-    contract::{HostId, grant::Role},
+    contract::grant::Role,
     trust::{Certificate, CertificateAuthority, Keys, TrustError},
 };
 
@@ -19,8 +19,6 @@ const CA_KEY: &str = "nats_ca.key";
 /// The server's certificate and its key.
 pub(super) const CERTIFICATE: &str = "nats_server.pem";
 pub(super) const KEY: &str = "nats_server.key";
-/// The agent of this machine.
-pub(super) const AGENT: &str = "agent.creds";
 /// What older releases had instead.
 const OLD_PASSWORD: &str = "nats_service_password";
 
@@ -82,10 +80,6 @@ fn make(home: &Home, names: &[String]) -> Result<(), Trouble> {
     // Anew at each start: what a release may do is said in its code.
     for role in Role::ALL {
         home.write_secret(&local::credentials(role), &keys.role(role)?.to_text()?)?;
-    }
-    if !home.has_secret(AGENT) {
-        let id = home.folder.host().unwrap_or_else(|| HostId::new().to_string());
-        home.write_secret(AGENT, &keys.host(&id)?.to_text()?)?;
     }
     let authority = if home.has_secret(CA_KEY) {
         let read = |name: &str| local::read_secret(&home.folder.secret(name)).map(|secret| secret.expose().to_owned());

@@ -10,6 +10,7 @@ mod frozen;
 mod hands;
 mod image;
 mod isolation;
+mod join;
 mod lifecycle;
 mod limits;
 mod markers;
