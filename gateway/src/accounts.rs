@@ -20,6 +20,7 @@ use tracing::info;
 pub use errand::Errand;
 
 use crate::{
+    audit,
     problem::{Code, Problem},
     settings::{Gateway, SignUp},
 };
@@ -124,6 +125,9 @@ impl Accounts {
             .map_err(|error| Problem::internal(Code::Internal, "read an account's id", &error))?;
         let fresh = self.sessions.begin(user_id, visit, Utc::now());
         self.database.login_create(fresh.row.clone()).await?;
+        if let Ok(login_id) = fresh.row.login_id.parse() {
+            audit::signed_in(user_id, login_id);
+        }
         info!(user_id = account.user_id, login_id = fresh.row.login_id, "somebody signed in");
         Ok(fresh)
     }

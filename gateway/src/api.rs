@@ -45,7 +45,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     accounts::{Accounts, origin},
-    audit,
+    audit, cors,
     identity::{self, Keys},
     install::Install,
     limits::{self, RateLimits},
@@ -193,12 +193,13 @@ pub fn router(app: Arc<App>) -> Router {
     let v1 = v1.layer(from_fn_with_state(app.clone(), limits::limit));
     let v1 = v1.layer(from_fn_with_state(app.keys.clone(), identity::require));
     let public: Arc<str> = app.accounts.public_url().into();
-    let open = open().layer(from_fn_with_state(public, origin::refuse_foreign));
+    let open = open().layer(from_fn_with_state(app.clone(), audit::observe));
+    let open = open.layer(from_fn_with_state(public, origin::refuse_foreign));
     let v1: Router<Arc<App>> = v1.merge(open).into();
     let document = Arc::new(document());
     let page = SwaggerUi::new("/api/docs")
         .config(utoipa_swagger_ui::Config::from("/api/openapi.json").validator_url("none").with_credentials(false));
-    Router::new()
+    let router = Router::new()
         .nest("/api/v1", v1)
         .route("/api/openapi.json", get(move || std::future::ready(Json(document.clone()))))
         .merge(Router::from(page))
@@ -207,9 +208,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/agent/{file}", get(install::agent))
         .fallback(not_found)
         .layer(body_limit)
-        .layer(CatchPanicLayer::custom(Problem::for_panic))
-        .layer(from_fn_with_state(limits, request::accompany))
-        .with_state(app)
+        .layer(CatchPanicLayer::custom(Problem::for_panic));
+    // Before the identity: a browser asks for leave without one.
+    let router = match cors::layer(settings) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(from_fn_with_state(limits, request::accompany)).with_state(app)
 }
 
 async fn not_found() -> Problem {

@@ -29,7 +29,7 @@ use crate::{
     request,
 };
 
-pub use note::{Note, about, looked, observe};
+pub use note::{Note, about, looked, observe, signed_in};
 pub use writer::Waiting;
 
 /// An admin who looks at somebody else's thing again within this time makes no further entry.

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod api;
 pub mod audit;
 mod connection;
+mod cors;
 mod extract;
 pub mod identity;
 mod install;

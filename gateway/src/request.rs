@@ -157,6 +157,14 @@ async fn limited(limits: Limits, request: Request, next: Next) -> Response {
     if request.uri().path_and_query().is_some_and(|address| address.as_str().len() > LONGEST_ADDRESS) {
         return problem(Code::AddressTooLong);
     }
+    if request.headers().contains_key(header::TRANSFER_ENCODING)
+        && request.headers().contains_key(header::CONTENT_LENGTH)
+    {
+        // A proxy in front may see another end of this request than the server here: what follows would be a second one.
+        let mut refusal = problem(Code::BadRequest);
+        refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return refusal;
+    }
     if request.headers().len() > limits.max_headers {
         return problem(Code::TooManyHeaders);
     }

@@ -17,6 +17,7 @@ use crate::{
         session::{self, Visit},
         token,
     },
+    audit,
     extract::{FromBody, FromPath},
     identity::{Actor, Identity, TICKET_PREFIX, Via},
     problem::{Code, Problem},
@@ -53,6 +54,10 @@ pub struct SignedIn {
     request_body = SignIn, responses((status = 201, body = SignedIn)))]
 pub async fn sign_in(app: Shared, headers: HeaderMap, FromBody(body): FromBody<SignIn>) -> Result<Response, Problem> {
     let address = request::address();
+    if body.email.contains('@') {
+        // Anything else may be a password in the wrong field.
+        audit::about("email", &body.email, None);
+    }
     app.limits.check_login(&body.email, address)?;
     let account = app.accounts.check(&body.email, body.password).await?;
     app.limits.login_succeeded(&body.email, address);

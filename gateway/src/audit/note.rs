@@ -8,13 +8,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use pinacle_bus::contract::{OperationId, RequestId, audit::AuditOutcome};
+use pinacle_bus::contract::{LoginId, OperationId, RequestId, UserId, audit::AuditOutcome};
 use serde_json::json;
 
 use super::{Entry, entry, note};
 use crate::{
     api::{self, App},
-    identity::{Actor, Identity},
+    identity::{Actor, Identity, Via},
     live::Live,
     problem::{Code, Problem},
     request,
@@ -68,38 +68,53 @@ pub fn key(method: &Method, route: &str) -> String {
     format!("{method} {route}")
 }
 
-/// The layer behind the identity.
+/// Tells the audit log who the request at hand is from, where that is not known before: somebody signed in.
+pub fn signed_in(user_id: UserId, login_id: LoginId) {
+    if let Some(info) = request::current() {
+        let mut note = info.note.lock();
+        note.actor = Some(Actor::User { user_id, via: Via::Session(login_id) });
+        note.target = Some(("account".to_owned(), user_id.to_string()));
+        note.owner = Some(user_id.to_string());
+    }
+}
+
+/// The layer behind the identity, and around what needs none.
 pub async fn observe(State(app): State<Arc<App>>, params: RawPathParams, request: Request, next: Next) -> Response {
     let identity = request.extensions().get::<Identity>().cloned();
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let action = route.and_then(|route| app.live.audit.action(request.method(), route));
-    let (Some(identity), Some(action), Some(info)) = (identity, action, request::current()) else {
+    let (Some(action), Some(info)) = (action, request::current()) else {
         // No route of the API's document: nothing can be done there.
         return next.run(request).await;
     };
-    let first = params.iter().next().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    *info.note.lock() =
-        Note { actor: Some(identity.actor()), action: Some(action.clone()), target: first, ..Note::default() };
+    *info.note.lock() = Note {
+        actor: identity.as_ref().map(Identity::actor),
+        action: Some(action.clone()),
+        target: params.iter().next().map(|(name, value)| (name.to_owned(), value.to_owned())),
+        ..Note::default()
+    };
     if request.method().is_safe() {
         let response = next.run(request).await;
-        look(&app.live, &identity, &action, response.status()).await;
+        if let Some(identity) = &identity {
+            look(&app.live, identity, &action, response.status()).await;
+        }
         return response;
     }
     if !app.live.bus.is_connected() {
         // What cannot be recorded is not done.
         return Problem::new(Code::BusUnavailable, Code::BusUnavailable.explanation()).into_response();
     }
-    let mut cut_off = CutOff { live: &app.live, identity: &identity, action: &action, is_armed: true };
+    let mut cut_off = CutOff { live: &app.live, action: &action, is_armed: true };
     let response = next.run(request).await;
     cut_off.is_armed = false;
-    if let Some(said) = said(&action, Some(response.status())) {
-        note(&app.live, Some(identity.actor()), said).await;
+    if let Some((actor, said)) = said(&action, Some(response.status())) {
+        note(&app.live, actor, said).await;
     }
     response
 }
 
 /// What is to be said of a change, if its entry has not said it; without a status it was cut off.
-fn said(action: &str, status: Option<StatusCode>) -> Option<Entry> {
+fn said(action: &str, status: Option<StatusCode>) -> Option<(Option<Actor>, Entry)> {
     let note = request::current()?.note.lock().clone();
     let outcome = match status {
         Some(status) if status.is_client_error() => AuditOutcome::Refused,
@@ -112,14 +127,15 @@ fn said(action: &str, status: Option<StatusCode>) -> Option<Entry> {
     }
     let (target_kind, target_id) = note.target.unzip();
     let detail = if status.is_none() { json!({ "cut_off": true }) } else { json!({}) };
-    Some(Entry {
+    let said = Entry {
         target_kind,
         target_id,
         owner: note.owner,
         status: status.map(|status| status.as_u16()),
         on_bus: note.on_bus,
         ..Entry::new(action, outcome).detail(detail)
-    })
+    };
+    Some((note.actor, said))
 }
 
 /// An admin who looks at what is somebody else's leaves an entry.
@@ -143,7 +159,6 @@ pub async fn looked(live: &Live, identity: &Identity, action: &str, (kind, id): 
 /// A caller who hangs up, or takes too long, ends the handler at some point of its work: that leaves an entry, too.
 struct CutOff<'a> {
     live: &'a Live,
-    identity: &'a Identity,
     action: &'a str,
     is_armed: bool,
 }
@@ -151,9 +166,9 @@ struct CutOff<'a> {
 impl Drop for CutOff<'_> {
     fn drop(&mut self) {
         if self.is_armed
-            && let Some(said) = said(self.action, None)
+            && let Some((actor, said)) = said(self.action, None)
         {
-            self.live.audit.later(entry(Some(self.identity.actor()), said));
+            self.live.audit.later(entry(actor, said));
         }
     }
 }

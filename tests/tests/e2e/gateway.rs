@@ -1,14 +1,18 @@
 //! The gateway as a real process, on a real bus and a real Postgres: what people get over HTTP and WebSocket.
 
 mod asking;
+mod audit_log;
 mod browser;
 mod flows;
 mod history;
+mod hostile;
 mod http;
+mod limits;
 mod live;
 mod people;
 pub mod resume;
 mod secrets;
+mod schema;
 mod socket;
 pub mod stage;
 mod vault;

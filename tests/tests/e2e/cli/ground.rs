@@ -12,7 +12,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use pinacle_tests::{docker, eventually, machine, process::http_get};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::fixture::{FOR_PODS, Installation, kill9};
@@ -208,6 +208,7 @@ fn what_was_done_is_on_record(installation: &Installation) {
     let commands = installation.ask(&["pod", "exec-log", "sample", "--json"]).json_lines();
     assert!(commands.iter().any(|command| command["exit_code"] == 0 && command["step"] == "container"), "{commands:?}");
     assert!(installation.ask(&["pod", "exec-log", "sample"]).ok().contains("docker"));
+    a_command_leads_back_to_the_click_and_the_click_to_every_command(installation, &commands);
     assert!(installation.ask(&["pod", "events", "sample"]).ok().contains("running"));
     assert!(installation.ask(&["pod", "logs", "sample"]).ok().contains("the first word"));
     for follow in [&["pod", "logs", "sample", "-f"][..], &["pod", "exec-log", "sample", "-f", "--limit", "1"]] {
@@ -252,4 +253,34 @@ fn pack(folder: &Path, archive: &Path, files: &[&str]) {
     let status =
         Command::new(machine::tool("tar")).arg("-C").arg(folder).arg("-cf").arg(archive).args(files).status().unwrap();
     assert!(status.success());
+}
+
+/// From a command that ran on the host: its operation, its request, the entry of the audit log, the click; and back.
+fn a_command_leads_back_to_the_click_and_the_click_to_every_command(installation: &Installation, commands: &[Value]) {
+    let command = commands.iter().find(|command| command["step"] == "container").unwrap();
+    let operation = command["operation_id"].as_str().unwrap();
+    let request = installation.ask(&["op", "show", operation, "--json"]).json()["request_id"].clone();
+    let request = request.as_str().unwrap().to_owned();
+    let by_operation = installation.ask(&["audit", "trace", operation, "--json"]).json();
+    let entry = by_operation["entries"][0].clone();
+    assert_eq!((&entry["action"], &entry["actor"]), (&json!("pod_create"), &json!("installation")), "{entry}");
+    assert_eq!(
+        (&entry["operation_id"], &entry["bus_request_id"], &entry["outcome"]),
+        (&json!(operation), &json!(request), &json!("accepted")),
+    );
+    let click = entry["request_id"].as_str().unwrap();
+    let of_operation: Vec<&Value> = commands.iter().filter(|it| it["operation_id"] == operation).collect();
+    for from in [click, &request, entry["audit_id"].as_str().unwrap(), operation] {
+        let trail = installation.ask(&["audit", "trace", from, "--json"]).json();
+        assert_eq!(trail["entries"], by_operation["entries"], "from {from}");
+        let mut ran: Vec<&Value> = trail["operations"][0]["commands"].as_array().unwrap().iter().collect();
+        assert_eq!(ran.len(), of_operation.len(), "from {from}");
+        ran.retain(|it| it["sequence"] == command["sequence"]);
+        assert_eq!(ran[0]["command"], command["command"], "from {from}");
+    }
+    let tree = installation.ask(&["audit", "trace", click]).ok();
+    for part in [click, operation, &request, "docker create", "container succeeded"] {
+        assert!(tree.contains(part), "no {part} in {tree}");
+    }
+    assert!(installation.ask(&["audit", "verify"]).ok().contains("each as it was written"));
 }
