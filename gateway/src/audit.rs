@@ -7,10 +7,8 @@
 mod note;
 mod writer;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use axum::http::Method;
-use parking_lot::Mutex;
 use pinacle_bus::contract::{
     AuditId, OperationId, RequestId, Timestamp,
     audit::{AuditEntry, AuditOutcome},
@@ -42,24 +40,14 @@ const LONGEST_TARGET: usize = 255;
 pub struct Audit {
     waiting: mpsc::Sender<AuditEntry>,
     looks: Pace,
-    actions: Mutex<BTreeMap<String, String>>,
 }
 
 impl Audit {
     /// And what waits for the bus; see [`writer::Waiting::run`].
     pub fn new() -> (Self, Waiting) {
         let (waiting, receiver) = mpsc::channel(MOST_WAITING);
-        let audit = Self { waiting, looks: Pace::new(LOOKS_EACH, 1), actions: Mutex::default() };
+        let audit = Self { waiting, looks: Pace::new(LOOKS_EACH, 1) };
         (audit, Waiting::new(receiver))
-    }
-
-    /// What is done by a method on a route, by the name that it has in the API's document.
-    fn action(&self, method: &Method, route: &str) -> Option<String> {
-        let mut actions = self.actions.lock();
-        if actions.is_empty() {
-            *actions = note::actions();
-        }
-        actions.get(&note::key(method, route)).cloned()
     }
 
     /// Whether an admin's look at a thing is worth an entry.

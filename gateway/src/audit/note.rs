@@ -1,6 +1,9 @@
 //! The layer around all routes, and what handlers tell it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     extract::{MatchedPath, RawPathParams, Request, State},
@@ -45,7 +48,7 @@ pub fn about(kind: &str, id: impl ToString, owner: Option<&str>) {
 }
 
 /// The names of what is done, by method and route, out of the API's document.
-pub fn actions() -> BTreeMap<String, String> {
+static ACTIONS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     let mut actions = BTreeMap::new();
     for (path, item) in api::document().paths.paths {
         for (method, operation) in [
@@ -56,17 +59,12 @@ pub fn actions() -> BTreeMap<String, String> {
             (Method::DELETE, item.delete),
         ] {
             if let Some(id) = operation.and_then(|operation| operation.operation_id) {
-                actions.insert(key(&method, &path), id);
+                actions.insert(format!("{method} {path}"), id);
             }
         }
     }
     actions
-}
-
-/// What [`actions`] are kept under.
-pub fn key(method: &Method, route: &str) -> String {
-    format!("{method} {route}")
-}
+});
 
 /// Tells the audit log who the request at hand is from, where that is not known before: somebody signed in.
 pub fn signed_in(user_id: UserId, login_id: LoginId) {
@@ -82,7 +80,7 @@ pub fn signed_in(user_id: UserId, login_id: LoginId) {
 pub async fn observe(State(app): State<Arc<App>>, params: RawPathParams, request: Request, next: Next) -> Response {
     let identity = request.extensions().get::<Identity>().cloned();
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let action = route.and_then(|route| app.live.audit.action(request.method(), route));
+    let action = route.and_then(|route| ACTIONS.get(&format!("{} {route}", request.method())).cloned());
     let (Some(action), Some(info)) = (action, request::current()) else {
         // No route of the API's document: nothing can be done there.
         return next.run(request).await;

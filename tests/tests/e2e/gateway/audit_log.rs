@@ -33,7 +33,10 @@ async fn people_see_what_they_did_and_what_was_done_with_theirs_and_no_more() {
     let made = ann.send(Method::POST, "/pods", Some(json!({ "name": "web" }))).await;
     assert!(made.status == 201 || made.status == 202, "{made:?}");
     let operation = made.body["operation_id"].as_str().unwrap().to_owned();
-    let pod = eventually(SOON, "the pod", async || ann.get("/pods").await.body["items"][0]["pod_id"].as_str().map(str::to_owned)).await;
+    let pod = eventually(SOON, "the pod", async || {
+        ann.get("/pods").await.body["items"][0]["pod_id"].as_str().map(str::to_owned)
+    })
+    .await;
     for _ in 0..3 {
         assert_eq!(admin.get(&format!("/pods/{pod}")).await.status, 200);
     }
