@@ -171,6 +171,12 @@ fn open() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(accounts::sign_up))
         .routes(routes!(accounts::reset))
         .routes(routes!(accounts::set_password))
+}
+
+/// What machines ask for in the course of joining. They are no people: what matters of it has its own entry in the audit
+/// log.
+fn machines() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
         .routes(routes!(enrol::enrol))
         .routes(routes!(enrol::challenge))
         .routes(routes!(enrol::renewal))
@@ -178,8 +184,9 @@ fn open() -> OpenApiRouter<Arc<App>> {
 
 /// The OpenAPI document, as at `/api/openapi.json`.
 pub fn document() -> utoipa::openapi::OpenApi {
-    let (_, document) =
-        OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", v1().merge(open())).split_for_parts();
+    let (_, document) = OpenApiRouter::with_openapi(openapi::base())
+        .nest("/api/v1", v1().merge(open()).merge(machines()))
+        .split_for_parts();
     openapi::complete(document)
 }
 
@@ -193,7 +200,7 @@ pub fn router(app: Arc<App>) -> Router {
     let v1 = v1.layer(from_fn_with_state(app.clone(), limits::limit));
     let v1 = v1.layer(from_fn_with_state(app.keys.clone(), identity::require));
     let public: Arc<str> = app.accounts.public_url().into();
-    let open = open().layer(from_fn_with_state(app.clone(), audit::observe));
+    let open = open().layer(from_fn_with_state(app.clone(), audit::observe)).merge(machines());
     let open = open.layer(from_fn_with_state(public, origin::refuse_foreign));
     let v1: Router<Arc<App>> = v1.merge(open).into();
     let document = Arc::new(document());

@@ -94,12 +94,15 @@ pub struct Limits {
     max_headers: usize,
     timeout: Duration,
     proxies: TrustedProxies,
+    /// Whether the gateway itself speaks TLS.
+    has_tls: bool,
 }
 
 impl Limits {
     /// From the settings.
     pub fn new(settings: &Gateway) -> Self {
         Self {
+            has_tls: !settings.tls_certificate_file.is_empty(),
             // Looked at when the settings were read.
             proxies: TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
             requests: Arc::new(Semaphore::new(settings.max_requests)),
@@ -113,8 +116,10 @@ impl Limits {
 pub async fn accompany(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.ip());
+    let mut origin = peer.map_or(NOWHERE, |peer| limits.proxies.origin(peer, request.headers()));
+    origin.secure |= limits.has_tls;
     let info = Arc::new(RequestInfo {
-        origin: peer.map_or(NOWHERE, |peer| limits.proxies.origin(peer, request.headers())),
+        origin,
         id: request_id(request.headers()),
         path: request.uri().path().chars().take(LONGEST_ADDRESS).collect(),
         identity: OnceLock::new(),
