@@ -5,11 +5,20 @@
 
 mod email;
 mod errand;
+mod factor;
+mod fetch;
+pub mod flow;
+mod foreign;
+mod github;
 mod mail;
+mod oidc;
 pub mod origin;
 mod password;
+pub mod provider;
 pub mod session;
 pub mod token;
+
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pinacle_bus::contract::UserId;
@@ -23,9 +32,11 @@ use crate::{
     audit,
     problem::{Code, Problem},
     settings::{Gateway, SignUp},
+    vault::Vault,
 };
 use mail::Mailer;
 use password::Passwords;
+use provider::Provider;
 use session::{Fresh, Sessions, Visit};
 
 /// Errands that may wait for their turn.
@@ -41,8 +52,10 @@ pub struct Accounts {
     pub database: Database,
     /// Their sessions.
     pub sessions: Sessions,
+    vault: Arc<Vault>,
     passwords: Passwords,
     mailer: Mailer,
+    providers: Vec<Provider>,
     errands: mpsc::Sender<Errand>,
     public_url: String,
     sign_up: SignUp,
@@ -64,14 +77,21 @@ impl Accounts {
     ///
     /// # Errors
     /// When a setting cannot be used.
-    pub fn new(settings: &Gateway, database: Database, dev: bool) -> anyhow::Result<(Self, mpsc::Receiver<Errand>)> {
+    pub fn new(
+        settings: &Gateway,
+        database: Database,
+        vault: Arc<Vault>,
+        dev: bool,
+    ) -> anyhow::Result<(Self, mpsc::Receiver<Errand>)> {
         let (errands, waiting) = mpsc::channel(MOST_ERRANDS);
         let duration = |ms: u64| TimeDelta::milliseconds(i64::try_from(ms).unwrap_or(i64::MAX / 2));
         let accounts = Self {
             database,
+            vault,
             sessions: Sessions::new(settings),
             passwords: Passwords::new()?,
             mailer: Mailer::new(settings, dev)?,
+            providers: Provider::all(settings, &settings.public_url())?,
             errands,
             public_url: settings.public_url(),
             sign_up: settings.sign_up,
@@ -238,14 +258,26 @@ impl Accounts {
         password: String,
         keep: Option<&str>,
     ) -> Result<(), Problem> {
-        if !self.passwords.verify(before, account.password_hash.clone()).await? {
-            return Err(Problem::field(Code::WrongPassword, "current_password", "is not your password"));
-        }
+        self.check_own_password(account, "current_password", before).await?;
         self.passwords.judge(&password, &[&account.email, &account.name]).await?;
         let hash = self.passwords.hash(password).await?;
         self.database.account_password_set(&account.user_id, &hash, keep).await?;
         info!(user_id = account.user_id, "somebody changed their password");
         Ok(())
+    }
+
+    /// Asks somebody who has signed in for their password once more.
+    async fn check_own_password(
+        &self,
+        account: &AccountRow,
+        field: &'static str,
+        password: String,
+    ) -> Result<(), Problem> {
+        if self.passwords.verify(password, account.password_hash.clone()).await? {
+            Ok(())
+        } else {
+            Err(Problem::field(Code::WrongPassword, field, "is not your password"))
+        }
     }
 
     /// Has something done after the answer, so that the answer tells nothing.

@@ -9,6 +9,8 @@ mod enrol;
 mod enrolment;
 mod events;
 mod exec;
+mod factor;
+mod foreign;
 mod hosts;
 mod install;
 mod live;
@@ -159,6 +161,9 @@ fn v1() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::end))
         .routes(routes!(sessions::account))
         .routes(routes!(sessions::change_password))
+        .routes(routes!(factor::state, factor::begin))
+        .routes(routes!(factor::confirm))
+        .routes(routes!(factor::switch_off))
         .routes(routes!(accounts::first))
         .routes(routes!(accounts::invite))
 }
@@ -167,6 +172,7 @@ fn v1() -> OpenApiRouter<Arc<App>> {
 fn open() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(sessions::sign_in))
+        .routes(routes!(sessions::second_factor))
         .routes(routes!(accounts::ways))
         .routes(routes!(accounts::sign_up))
         .routes(routes!(accounts::reset))
@@ -213,6 +219,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(web::router())
         .route("/install.sh", get(install::script))
         .route("/agent/{file}", get(install::agent))
+        .merge(foreign::router())
         .fallback(not_found)
         .layer(body_limit)
         .layer(CatchPanicLayer::custom(Problem::for_panic));

@@ -83,7 +83,7 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     });
     let trust = Trust::start(&context, &settings.gateway, &settings.bus, &database).await?;
     let vault = Arc::new(vault(&settings.gateway, &database)?);
-    let accounts = accounts(&context, &settings.gateway, &database)?;
+    let accounts = accounts(&context, &settings.gateway, &database, &vault)?;
     let keys = Keys::new(&token, database.clone(), accounts.sessions.clone(), accounts.public_url());
     let audit = audit(&context, &bus);
     let live = Arc::new(Live::new(bus, settings.gateway, audit, context.shutdown.clone()));
@@ -117,8 +117,13 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
 }
 
 /// People, with the task that writes to them.
-fn accounts(context: &Context, settings: &Gateway, database: &Database) -> anyhow::Result<Arc<Accounts>> {
-    let (accounts, errands) = Accounts::new(settings, database.clone(), context.dev)?;
+fn accounts(
+    context: &Context,
+    settings: &Gateway,
+    database: &Database,
+    vault: &Arc<Vault>,
+) -> anyhow::Result<Arc<Accounts>> {
+    let (accounts, errands) = Accounts::new(settings, database.clone(), vault.clone(), context.dev)?;
     let accounts = Arc::new(accounts);
     let (runner, stop) = (accounts.clone(), context.shutdown.clone());
     context.supervisor.spawn_once("errands", async move {

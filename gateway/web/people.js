@@ -225,7 +225,7 @@ function factor() {
             find("recovery").hidden = false;
             say("The second factor is on.", "good");
         } else {
-            const answer = await call("DELETE", "/account/second-factor", { password, code });
+            const answer = await call("POST", "/account/second-factor/off", { password, code });
             if (!answer.ok) return refuse(answer, find("factor-code"));
             find("recovery").hidden = true;
             say("The second factor is off.", "good");

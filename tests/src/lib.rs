@@ -13,6 +13,7 @@ pub mod lab;
 pub mod leftovers;
 pub mod machine;
 pub mod nats;
+pub mod peers;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -64,6 +64,11 @@ impl Sessions {
         }
     }
 
+    /// Whether people reach the gateway over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
     /// The cookie that a session is known by. Over TLS browsers take one of that name from this very host alone.
     pub fn cookie(&self) -> &'static str {
         if self.is_secure { "__Host-pinacle_session" } else { "pinacle_session" }

@@ -7,6 +7,9 @@ use sha2::{Digest, Sha256};
 /// What a token of ours may at most be long: longer ones are not even hashed.
 const LONGEST: usize = 128;
 
+/// Letters of a token.
+pub const LENGTH: usize = 43;
+
 /// A new token, in letters that may stand anywhere.
 pub fn generate() -> String {
     let bytes: [u8; 32] = rand::rng().random();
@@ -26,7 +29,7 @@ mod tests {
     fn tokens_are_long_unlike_and_harmless_in_addresses_and_headers() {
         let (one, other) = (generate(), generate());
         assert_ne!(one, other);
-        assert_eq!(one.len(), 43);
+        assert_eq!(one.len(), LENGTH);
         assert!(one.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{one}");
         assert_eq!(digest(&one).unwrap().len(), 32);
         assert!(digest(&"x".repeat(129)).is_none());

@@ -6,14 +6,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::TimeDelta;
-use pinacle_bus::contract::Timestamp;
+use pinacle_bus::contract::{Timestamp, audit::AuditOutcome};
 use pinacle_store::{AccountRow, AccountTokenPurpose};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Shared, json};
 use crate::{
-    accounts::{Accounts, Errand},
+    accounts::{Accounts, Errand, provider::Provider},
+    audit::{self, Entry},
     extract::FromBody,
     identity::{Actor, Identity},
     problem::{Code, Problem},
@@ -151,13 +152,35 @@ pub struct Ways {
     sign_up: SignUp,
     /// Whether mail goes out, so that a lost password can be replaced.
     mail: bool,
+    /// Where else people may say who they are.
+    providers: Vec<ProviderView>,
+}
+
+/// A provider that people sign in with.
+#[derive(Serialize, ToSchema)]
+pub struct ProviderView {
+    /// Its name in paths.
+    #[schema(example = "github")]
+    id: String,
+    /// Its name for people.
+    #[schema(example = "GitHub")]
+    name: String,
+    /// Where a browser begins; `next` is where to go afterwards, a path of the gateway.
+    #[schema(example = "/auth/github/start")]
+    path: String,
 }
 
 /// How people sign in here
 #[utoipa::path(get, path = "/accounts/ways", operation_id = "account_ways", tag = "accounts", security(()),
     responses((status = 200, body = Ways)))]
 pub async fn ways(app: Shared) -> Response {
-    json(&Ways { sign_up: app.accounts.sign_up(), mail: app.accounts.has_mail() })
+    let view = |provider: &Provider| ProviderView {
+        id: provider.id().to_owned(),
+        name: provider.name().to_owned(),
+        path: format!("/auth/{}/start", provider.id()),
+    };
+    let providers = app.accounts.providers().iter().map(view).collect();
+    json(&Ways { sign_up: app.accounts.sign_up(), mail: app.accounts.has_mail(), providers })
 }
 
 /// Who wants an account.
@@ -221,5 +244,7 @@ pub struct SetPassword {
     request_body = SetPassword, responses((status = 200, body = Account)))]
 pub async fn set_password(app: Shared, FromBody(body): FromBody<SetPassword>) -> Result<Response, Problem> {
     let account = app.accounts.set_password_by_link(&body.token, body.password).await?;
+    let said = Entry::new("account_set_password", AuditOutcome::Succeeded).on("user", &account.user_id);
+    audit::note(&app.live, None, said.owned_by(&account.user_id)).await;
     Ok(json(&Account::from(account)))
 }

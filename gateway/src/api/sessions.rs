@@ -5,25 +5,27 @@ use axum::{
     response::{AppendHeaders, IntoResponse, Response},
 };
 use chrono::{TimeDelta, Utc};
-use pinacle_bus::contract::{LoginId, Timestamp, UserId};
-use pinacle_store::{AccountRow, LiveTicketRow, LoginRow};
+use pinacle_bus::contract::{LoginId, Timestamp, UserId, audit::AuditOutcome};
+use pinacle_store::{AccountRow, AccountTokenPurpose, LiveTicketRow, LoginRow};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{App, Shared, accounts::Account, json};
 use crate::{
     accounts::{
-        Accounts,
-        session::{self, Visit},
+        session::{self, Fresh, Visit},
         token,
     },
     audit,
+    audit::{self, Entry},
     extract::{FromBody, FromPath},
     identity::{Actor, Identity, TICKET_PREFIX, Via},
     problem::{Code, Problem},
     request,
 };
 
+/// What the audit log calls it, however somebody signs in.
+const SIGN_IN: &str = "session_create";
 /// How long a page may take to open its WebSocket.
 const TICKET: TimeDelta = TimeDelta::seconds(30);
 
@@ -36,6 +38,8 @@ pub struct SignIn {
     /// Their password.
     #[schema(format = Password)]
     password: String,
+    /// The code of their app, or a recovery code, if they have a second factor.
+    code: Option<String>,
 }
 
 /// A session that began. Its secret is in a cookie.
@@ -59,17 +63,91 @@ pub async fn sign_in(app: Shared, headers: HeaderMap, FromBody(body): FromBody<S
         audit::about("email", &body.email, None);
     }
     app.limits.check_login(&body.email, address)?;
-    let account = app.accounts.check(&body.email, body.password).await?;
+    let admit = async {
+        let account = app.accounts.check(&body.email, body.password).await?;
+        app.accounts.check_factor(&account, body.code.as_deref()).await?;
+        Ok(account)
+    };
+    let account = recorded(&app, SIGN_IN, None, admit.await).await?;
     app.limits.login_succeeded(&body.email, address);
-    begin(&app.accounts, account, &headers).await
+    begin(&app, account, &headers).await
 }
 
-/// Begins a session; the one that the browser had ends.
-async fn begin(accounts: &Accounts, account: AccountRow, headers: &HeaderMap) -> Result<Response, Problem> {
-    let fresh = accounts.begin(&account, Visit::new(request::address(), headers)).await?;
+/// The second factor of who came from a provider.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecondFactor {
+    /// What stands behind `#pending=` of the page that one came to.
+    token: String,
+    /// The code of the app, or a recovery code.
+    code: String,
+}
+
+/// Go on with a sign-in that lacks its second factor
+///
+/// For who came from a provider. A wrong code may be tried again.
+#[utoipa::path(post, path = "/sessions/second-factor", operation_id = "session_second_factor", tag = "accounts",
+    security(()), request_body = SecondFactor, responses((status = 201, body = SignedIn)))]
+pub async fn second_factor(
+    app: Shared,
+    headers: HeaderMap,
+    FromBody(body): FromBody<SecondFactor>,
+) -> Result<Response, Problem> {
+    let refused = || Problem::new(Code::LinkRefused, Code::LinkRefused.explanation());
+    let digest = token::digest(&body.token).ok_or_else(refused)?;
+    let now = Utc::now();
+    let found = app.database.account_of_token(&digest, &[AccountTokenPurpose::Factor], now).await?;
+    let (account, _) = found.ok_or_else(refused)?;
+    let address = request::address();
+    app.limits.check_login(&account.email, address)?;
+    let checked = app.accounts.check_factor(&account, Some(&body.code)).await;
+    recorded(&app, SIGN_IN, Some(&account), checked).await?;
+    if !app.database.account_token_take(&digest, now).await? {
+        return Err(refused());
+    }
+    app.limits.login_succeeded(&account.email, address);
+    begin(&app, account, &headers).await
+}
+
+/// What the audit log says of somebody who was not let in. What they typed for an address is not kept: it may be anything.
+async fn recorded<T>(
+    app: &App,
+    action: &str,
+    account: Option<&AccountRow>,
+    outcome: Result<T, Problem>,
+) -> Result<T, Problem> {
+    if let Err(problem) = &outcome
+        && problem.code().status().is_client_error()
+        && problem.code() != Code::SecondFactorNeeded
+    {
+        let mut said = Entry::new(action, AuditOutcome::Refused);
+        said.status = Some(problem.code().status().as_u16());
+        if let Some(account) = account {
+            said = said.on("user", &account.user_id);
+        }
+        audit::note(&app.live, None, said).await;
+    }
+    outcome
+}
+
+/// Begins a session, and says so in the audit log; the one that the browser had ends.
+pub(super) async fn replace(app: &App, account: &AccountRow, headers: &HeaderMap) -> Result<Fresh, Problem> {
+    let accounts = &app.accounts;
+    let fresh = accounts.begin(account, Visit::new(request::address(), headers)).await?;
     if let Some(digest) = session::cookie(headers, accounts.sessions.cookie()).and_then(token::digest) {
         accounts.database.login_end_by_token(&digest).await?;
     }
+    if let (Ok(user_id), Ok(login_id)) = (account.user_id.parse(), fresh.row.login_id.parse()) {
+        let actor = Actor::User { user_id, via: Via::Session(login_id) };
+        let said = Entry::new(SIGN_IN, AuditOutcome::Succeeded).on("user", user_id).owned_by(&account.user_id);
+        audit::note(&app.live, Some(actor), said).await;
+    }
+    Ok(fresh)
+}
+
+/// The same, told to a page.
+async fn begin(app: &App, account: AccountRow, headers: &HeaderMap) -> Result<Response, Problem> {
+    let fresh = replace(app, &account, headers).await?;
     let cookies = AppendHeaders(fresh.cookies.map(|cookie| (header::SET_COOKIE, cookie)));
     let body = json(&SignedIn { account: account.into(), csrf_token: fresh.csrf_token });
     Ok((StatusCode::CREATED, cookies, body).into_response())
@@ -188,7 +266,10 @@ pub async fn change_password(
     let login_id = session_of(&identity)?;
     let account = own(&app, &identity).await?;
     let keep = login_id.to_string();
+    let address = request::address();
+    app.limits.check_login(&account.email, address)?;
     app.accounts.change_password(&account, body.current_password, body.password, Some(&keep)).await?;
+    app.limits.login_succeeded(&account.email, address);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -231,13 +312,13 @@ fn person(identity: &Identity) -> Result<(UserId, Option<LoginId>), Problem> {
 }
 
 /// The session that asks.
-fn session_of(identity: &Identity) -> Result<LoginId, Problem> {
+pub(super) fn session_of(identity: &Identity) -> Result<LoginId, Problem> {
     let (_, login_id) = person(identity)?;
     login_id.ok_or_else(|| Problem::new(Code::SessionNeeded, Code::SessionNeeded.explanation()))
 }
 
 /// The account of who asks.
-async fn own(app: &App, identity: &Identity) -> Result<AccountRow, Problem> {
+pub(super) async fn own(app: &App, identity: &Identity) -> Result<AccountRow, Problem> {
     let (user_id, _) = person(identity)?;
     let found = app.database.account_find(&user_id.to_string()).await?;
     found.ok_or_else(|| Problem::new(Code::NoAccount, Code::NoAccount.explanation()))

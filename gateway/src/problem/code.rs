@@ -58,6 +58,8 @@ codes! {
         "The request needs the header Authorization with Bearer and a valid token.";
     SignInRefused = "sign_in_refused", UNAUTHORIZED, "That is not right",
         "There is no such account, its password is another one, or it may not come in.";
+    SecondFactorNeeded = "second_factor_needed", UNAUTHORIZED, "Now the second factor",
+        "The password is right; send it again with the code of the app, or a recovery code.";
     LinkRefused = "link_refused", GONE, "The link is good no more",
         "It was used, has run out, or a newer one took its place; ask for another.";
     EnrolmentRefused = "enrolment_refused", UNAUTHORIZED, "The machine may not join",
@@ -106,6 +108,8 @@ codes! {
         "The path exists, but not with this method; the header Allow names those that it takes.";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long",
         "The request with its body was not complete in time.";
+    SecondFactorOn = "second_factor_on", CONFLICT, "There is a second factor already",
+        "Switch the second factor off before you set up another one.";
     EmailTaken = "email_taken", CONFLICT, "The address has an account",
         "Somebody with this e-mail address has an account already.";
     NameAmbiguous = "name_ambiguous", CONFLICT, "Several things have this name",
@@ -138,6 +142,8 @@ codes! {
         "A password has 10 characters or more, at most 256 bytes, and is not easily guessed.";
     WrongPassword = "wrong_password", UNPROCESSABLE_ENTITY, "That is not your password",
         "Your password of now is needed, and this is another one.";
+    WrongCode = "wrong_code", UNPROCESSABLE_ENTITY, "That code is not good",
+        "The code is another one, was used already, or is too old; the next one comes within half a minute.";
     AgentRefused = "agent_refused", UNPROCESSABLE_ENTITY, "The agent refused the command",
         "The host's agent does not know the command or cannot do it with these parameters.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too often",

@@ -67,6 +67,24 @@ pub(super) fn faults(settings: &Gateway) -> Vec<String> {
     ] {
         check(key, (100..=LONGEST_MS).contains(&value), "must be from 100 to 63072000000");
     }
+    for (key, url) in [
+        ("oidc_issuer", &settings.oidc_issuer),
+        ("github_url", &settings.github_url),
+        ("github_api_url", &settings.github_api_url),
+    ] {
+        let is_url = url.starts_with("https://") || url.starts_with("http://");
+        check(key, url.is_empty() || is_url, "must begin with https://");
+    }
+    check(
+        "oidc_client_id",
+        settings.oidc_issuer.is_empty() || !settings.oidc_client_id.is_empty(),
+        "must be given with gateway.oidc_issuer",
+    );
+    check(
+        "github_client_secret",
+        settings.github_client_id.is_empty() || !settings.github_client_secret.is_empty(),
+        "must be given with gateway.github_client_id",
+    );
     check("mail_from", settings.mail_from.contains('@'), "must be such as Pinacle <pinacle@example.org>");
     faults
 }

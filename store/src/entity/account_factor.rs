@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
 /// A second factor.
+#[expect(missing_docs, reason = "each column means what its name says")]
 #[derive(Debug, Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "account_factor")]
 pub struct Model {

@@ -3,12 +3,15 @@
 mod asking;
 mod audit_log;
 mod browser;
+mod factor;
 mod flows;
+mod foreign;
 mod history;
 mod hostile;
 mod http;
 mod limits;
 mod live;
+mod mail;
 mod people;
 pub mod resume;
 mod schema;

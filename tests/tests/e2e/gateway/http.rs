@@ -67,7 +67,11 @@ async fn every_route_of_the_document_wants_a_token() {
         "post /api/v1/accounts",
         "post /api/v1/accounts/password",
         "post /api/v1/accounts/reset",
+        "post /api/v1/enrol",
+        "post /api/v1/enrol/challenge",
+        "post /api/v1/enrol/renewal",
         "post /api/v1/sessions",
+        "post /api/v1/sessions/second-factor",
     ];
     assert_eq!(open, on_purpose.map(str::to_owned).into());
     // What does not exist is not told apart without a token.

@@ -64,9 +64,13 @@ impl Stage {
 
     /// With settings of its own.
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_at(machine::free_address(), settings).await
+    }
+
+    /// At an address that others have to know beforehand.
+    pub async fn start_at(address: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let (nats, postgres) = tokio::join!(Nats::start(), Postgres::start());
         let (bus, database) = tokio::join!(nats.bus_with_topology(), postgres.database());
-        let address = machine::free_address();
         let launch = Self::launch(&nats, &database, address).envs(settings.iter().copied());
         let gateway = launch.ready_on_admin_port().start().await;
         let stage = Self { gateway, address, database, client: client(), bus, postgres, nats };
