@@ -30,8 +30,8 @@ pub mod time;
 pub mod topology;
 
 pub use id::{
-    AuditId, DeadLetterId, EnrolmentId, EventId, HostId, InvalidId, LoginId, OperationId, PodId, RequestId, SecretId,
-    SessionId, TeamId, TokenId, UserId,
+    AuditId, DeadLetterId, EnrolmentId, EventId, HostId, InvalidId, InvitationId, LoginId, OperationId, PodId,
+    RequestId, SecretId, SessionId, TeamId, TokenId, UserId,
 };
 pub use message::{DecodeError, Invalid, Message, decode, encode};
 pub use subject::Subject;

@@ -86,6 +86,9 @@ impl Api {
             (None, Some(notice)) => (notice.gateway, notice.gateway_ca),
             (None, None) => (DEFAULT_GATEWAY.to_owned(), None),
         };
+        if let (None, Some(token)) = (&global.token_file, token_of_the_environment()) {
+            return Self::trusting(&base, token, global.gateway_ca.as_deref().or(local_ca.as_deref()));
+        }
         let file = global.token_file.clone().unwrap_or_else(|| folder.secret("admin_token"));
         if global.token_file.is_none() && !file.exists() {
             return Err(Failure::failed(format!(
@@ -287,11 +290,20 @@ impl Api {
         let said = detail.unwrap_or_else(|| format!("{} answers {status}; is that Pinacle's gateway?", self.base));
         let said = said.trim_end_matches('.');
         match status {
-            StatusCode::UNAUTHORIZED => Failure::failed(format!("{said}; name the right token with --token-file")),
+            StatusCode::UNAUTHORIZED => {
+                Failure::failed(format!("{said}; name the right token with --token-file or in PINACLE_TOKEN"))
+            }
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Failure::input(said),
             _ => Failure::failed(said),
         }
     }
+}
+
+/// `PINACLE_TOKEN`. It is no option: what is typed as one stands in the list of processes and in the shell's history.
+fn token_of_the_environment() -> Option<Secret> {
+    let mut all = std::env::vars_os();
+    let (_, token) = all.find(|(name, value)| name == "PINACLE_TOKEN" && !value.is_empty())?;
+    token.into_string().ok().map(Secret::new)
 }
 
 /// A text as one segment of a path.

@@ -3,6 +3,7 @@
 mod audit;
 mod commands;
 mod host;
+mod people;
 mod pod;
 mod secret;
 
@@ -13,6 +14,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, VerifyArgs};
 pub(crate) use commands::{DeadCommand, EventsArgs, MigrateCommand, MigrateRun, ReplayArgs, UpArgs, WatchArgs};
 pub(crate) use host::{HostCommand, HostList, HostStateArg, JoinTerms, LabelChange, Maintenance, Provision};
+pub(crate) use people::{QuotaArgs, Switch, TeamCommand, TokenArgs, TokenCommand, UserCommand};
 pub(crate) use pod::{CreateArgs, ExecArgs, LogArgs, OpCommand, PodAction, PodCommand, PodList, Wait};
 pub(crate) use secret::{SecretCommand, SecretPlace, SshKeyCommand};
 
@@ -75,7 +77,8 @@ pub(crate) struct Global {
         help_heading = "Options for every command"
     )]
     pub gateway_ca: Option<PathBuf>,
-    /// A file that holds the token for the gateway [default: that of the local `pinacle up`]
+    /// A file that holds the token for the gateway [default: PINACLE_TOKEN in the environment, or that of
+    /// the local `pinacle up`]
     #[arg(
         long,
         global = true,
@@ -130,6 +133,15 @@ pub(crate) enum Command {
     /// Operations: what is being done to pods, step by step; cancel
     #[command(subcommand)]
     Op(OpCommand),
+    /// Your tokens for the API: list, make, revoke
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Teams: list, make, invite, roles
+    #[command(subcommand)]
+    Team(TeamCommand),
+    /// People, for admins: list, suspend, make admin, quotas
+    #[command(subcommand)]
+    User(UserCommand),
     /// What is not as it should be, and what is done about it
     #[command(after_help = "\
 Examples:

@@ -20,9 +20,12 @@ mod replay;
 mod secret;
 mod sim;
 mod status;
+mod team;
 mod terminal;
+mod token;
 mod top;
 mod up;
+mod user;
 mod watch;
 
 use std::process::ExitCode;
@@ -61,6 +64,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Host(command) => host::run(&global, &terminal, command).await,
         Command::Pod(command) => pod::run(&global, &terminal, command).await,
         Command::Op(command) => op::run(&global, &terminal, command).await,
+        Command::Token(command) => token::run(&global, &terminal, command).await,
+        Command::Team(command) => team::run(&global, &terminal, command).await,
+        Command::User(command) => user::run(&global, &terminal, command).await,
         Command::Status => status::run(&global, &terminal).await,
         Command::Watch(args) => watch::run(&global, &terminal, args).await,
         Command::Events(args) => events::run(&global, &terminal, args).await,

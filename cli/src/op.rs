@@ -126,6 +126,7 @@ fn participle(verb: &str) -> &str {
         "restart" => "restarted",
         "pause" => "paused",
         "resume" => "resumed",
+        "transfer" => "given to its new owner",
         "delete" => "deleted",
         "clean" => "cleared away",
         "cordon" => "closed for new pods",

@@ -29,6 +29,7 @@ pub(crate) async fn run(global: &Global, terminal: &Terminal, command: PodComman
         PodCommand::Restart(action) => act::act(global, terminal, "restart", action).await,
         PodCommand::Pause(action) => act::act(global, terminal, "pause", action).await,
         PodCommand::Resume(action) => act::act(global, terminal, "resume", action).await,
+        PodCommand::Transfer { action, owner } => act::transfer(global, terminal, action, &owner).await,
         PodCommand::Rm { action, yes } => act::remove(global, terminal, action, yes).await,
         PodCommand::Logs(args) => logs::run(global, terminal, args).await,
         PodCommand::ExecLog { pod, exec, follow, container_only } => {

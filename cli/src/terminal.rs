@@ -69,6 +69,11 @@ impl Terminal {
         self.line(&serde_json::to_string(value).map_err(anyhow::Error::new)?)
     }
 
+    /// That something is done: a line for people, the object for programs.
+    pub fn done(&self, value: &impl Serialize, line: &str) -> Result<(), Failure> {
+        if self.json { self.object(value) } else { self.line(&crate::figures::clean(line)) }
+    }
+
     /// A word for people who see nothing else: why the output is empty and what to do. Never among data.
     pub fn hint(&self, text: &str) {
         if !self.json {

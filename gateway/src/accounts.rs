@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 pub use errand::Errand;
+pub use mail::Letter;
 
 use crate::{
     audit,

@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod factor;
 mod foreign;
+mod grants;
 mod hosts;
 mod install;
 mod live;
@@ -19,14 +20,21 @@ mod membership;
 mod metrics;
 mod openapi;
 pub mod operations;
+mod overview;
+mod owners;
 mod page;
 mod pods;
+mod quotas;
 mod reconcilers;
 pub mod schema;
 mod secrets;
 mod sessions;
 mod ssh_key;
+mod teams;
 mod terms;
+mod tokens;
+mod transfer;
+mod users;
 mod version;
 pub mod view;
 
@@ -81,7 +89,7 @@ pub struct App {
 
 impl App {
     /// The live state, once it has arrived.
-    fn fleet(&self) -> Result<&crate::live::fleet::Fleet, Problem> {
+    pub(crate) fn fleet(&self) -> Result<&crate::live::fleet::Fleet, Problem> {
         if self.live.primed.is_complete() {
             Ok(&self.live.fleet)
         } else {
@@ -133,6 +141,7 @@ fn v1() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(pods::restart))
         .routes(routes!(pods::pause))
         .routes(routes!(pods::resume))
+        .routes(routes!(transfer::pod))
         .routes(routes!(metrics::pod))
         .routes(routes!(events::pod))
         .routes(routes!(exec::pod))
@@ -166,6 +175,22 @@ fn v1() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(factor::switch_off))
         .routes(routes!(accounts::first))
         .routes(routes!(accounts::invite))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(teams::list, teams::create))
+        .routes(routes!(teams::one, teams::rename, teams::delete))
+        .routes(routes!(teams::members::set_role, teams::members::remove))
+        .routes(routes!(teams::invitations::list, teams::invitations::invite))
+        .routes(routes!(teams::invitations::uninvite))
+        .routes(routes!(teams::invitations::accept))
+        .routes(routes!(teams::invitations::decline))
+        .routes(routes!(quotas::one, quotas::set))
+        .routes(routes!(users::list))
+        .routes(routes!(users::one))
+        .routes(routes!(users::suspend))
+        .routes(routes!(users::unsuspend))
+        .routes(routes!(users::grant_admin, users::revoke_admin))
+        .routes(routes!(overview::overview))
 }
 
 /// What takes nobody's identity, below `/api/v1`, too. What is done here must tell a stranger nothing.
@@ -202,14 +227,18 @@ pub fn router(app: Arc<App>) -> Router {
     let limits = Limits::new(settings);
     let body_limit = DefaultBodyLimit::max(settings.body_limit_bytes);
     // The identity comes before the routing, so that nobody learns without one what exists.
-    let v1 = v1().fallback(not_found).layer(from_fn_with_state(app.clone(), audit::observe));
-    let v1 = v1.layer(from_fn_with_state(app.clone(), limits::limit));
-    let v1 = v1.layer(from_fn_with_state(app.keys.clone(), identity::require));
+    let document = Arc::new(document());
+    let demands = grants::Demands::of(&document);
+    let v1 = v1()
+        .fallback(not_found)
+        .layer(from_fn_with_state(demands, grants::demand))
+        .layer(from_fn_with_state(app.clone(), audit::observe))
+        .layer(from_fn_with_state(app.clone(), limits::limit))
+        .layer(from_fn_with_state(app.keys.clone(), identity::require));
     let public: Arc<str> = app.accounts.public_url().into();
     let open = open().layer(from_fn_with_state(app.clone(), audit::observe)).merge(machines());
     let open = open.layer(from_fn_with_state(public, origin::refuse_foreign));
     let v1: Router<Arc<App>> = v1.merge(open).into();
-    let document = Arc::new(document());
     let page = SwaggerUi::new("/api/docs")
         .config(utoipa_swagger_ui::Config::from("/api/openapi.json").validator_url("none").with_credentials(false));
     let router = Router::new()

@@ -2,6 +2,7 @@
 //! it as an argument and turns it into the store's [`Scope`], so that a handler which forgets to ask who it is cannot
 //! read anything, and a route outside of the layer refuses.
 
+pub mod api_token;
 mod keys;
 
 use std::{
@@ -28,7 +29,7 @@ use crate::{
     request,
 };
 
-pub use keys::{Keys, SUBPROTOCOL, TICKET_PREFIX, TOKEN_PREFIX};
+pub use keys::{Keys, SUBPROTOCOL, TICKET_PREFIX};
 
 /// The owner of what was made with the installation's own token.
 pub const INSTALLATION: &str = "admin";
@@ -238,8 +239,8 @@ impl Identity {
     pub fn may_follow(&self, topic: Topic) -> bool {
         match topic {
             Topic::Pods | Topic::Pod(_) | Topic::Operations | Topic::Operation(_) => true,
-            Topic::Exec(_) | Topic::Logs(_) => true,
-            Topic::Hosts | Topic::Host(_) | Topic::Events => self.is_admin(),
+            Topic::Exec(_) | Topic::Logs(_) | Topic::Events => true,
+            Topic::Hosts | Topic::Host(_) => self.is_admin(),
         }
     }
 }

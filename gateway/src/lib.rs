@@ -12,6 +12,7 @@ pub mod limits;
 pub mod live;
 pub mod problem;
 mod proxies;
+mod quota;
 mod request;
 pub mod settings;
 mod tls;

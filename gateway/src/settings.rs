@@ -91,6 +91,10 @@ pub struct Gateway {
     pub live_recheck_ms: u64,
     pub live_push_interval_ms: u64,
     pub live_recent_events: usize,
+    pub quota_pods: u64,
+    pub quota_cpu_millis: u64,
+    pub quota_memory_bytes: u64,
+    pub quota_disk_bytes: u64,
 }
 
 impl Gateway {

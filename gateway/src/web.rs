@@ -12,10 +12,11 @@ pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self
                           form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Each page and file: its path, its media type, itself.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 8] = [
     ("/", HTML, include_str!("../web/account.html")),
     ("/sign-in", HTML, include_str!("../web/sign-in.html")),
     ("/set-password", HTML, include_str!("../web/set-password.html")),
+    ("/join", HTML, include_str!("../web/join.html")),
     ("/reset", HTML, include_str!("../web/reset.html")),
     ("/sign-up", HTML, include_str!("../web/sign-up.html")),
     ("/web/style.css", "text/css; charset=utf-8", include_str!("../web/style.css")),

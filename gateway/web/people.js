@@ -258,7 +258,28 @@ async function account() {
     await Promise.all([showSessions(), showFactor()]);
 }
 
+// The invitation stays out of every address that is sent: behind the #, and here while its person signs in.
+async function join() {
+    const kept = "pinacle_invitation";
+    const brought = new URLSearchParams(location.hash.slice(1)).get("invitation");
+    if (brought) sessionStorage.setItem(kept, brought);
+    history.replaceState(null, "", location.pathname);
+    const token = sessionStorage.getItem(kept);
+    if (!token) return say("There is no invitation here: follow the link of the mail.", "bad");
+    const who = await call("GET", "/account");
+    if (who.status === 401) return location.replace("/sign-in?next=%2Fjoin");
+    const answers = (id, path, done) => form(id, async () => {
+        const answer = await call("POST", path, { token });
+        if (!answer.ok) return refuse(answer);
+        sessionStorage.removeItem(kept);
+        say(done, "good");
+    });
+    answers("join", "/invitations/accept", "You are in the team.");
+    answers("decline", "/invitations/decline", "The invitation is declined.");
+}
+
 const pages = {
+    join,
     "sign-in": signIn,
     "set-password": setPassword,
     reset: () => askForMail("reset", "/accounts/reset", () => ({ email: find("email").value })),

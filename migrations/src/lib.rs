@@ -29,6 +29,10 @@ mod m20261125_100000_create_account_token;
 mod m20261125_101000_create_live_ticket;
 mod m20261125_102000_create_account_factor;
 mod m20261125_103000_create_account_identity;
+mod m20261125_110000_tell_which_token_made_a_token;
+mod m20261125_111000_create_team_invitation;
+mod m20261125_112000_create_quota;
+mod m20261125_113000_create_pod_claim;
 mod m20261125_120000_tell_whose_a_host_is;
 mod m20261125_121000_create_host_enrolment;
 mod m20261125_122000_create_host_key;
@@ -80,6 +84,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_101000_create_live_ticket::Migration),
             Box::new(m20261125_102000_create_account_factor::Migration),
             Box::new(m20261125_103000_create_account_identity::Migration),
+            Box::new(m20261125_110000_tell_which_token_made_a_token::Migration),
+            Box::new(m20261125_111000_create_team_invitation::Migration),
+            Box::new(m20261125_112000_create_quota::Migration),
+            Box::new(m20261125_113000_create_pod_claim::Migration),
             Box::new(m20261125_120000_tell_whose_a_host_is::Migration),
             Box::new(m20261125_121000_create_host_enrolment::Migration),
             Box::new(m20261125_122000_create_host_key::Migration),

@@ -10,7 +10,7 @@ use pinacle_bus::{
         key::SSH_KEY_RING,
         message::Message,
         pod::{CreatePod, Desired, LONGEST_QUEUE, PodPhase, PodRecord, PodSpec},
-        request::{CancelOperation, Progress, Request},
+        request::{CancelOperation, Progress, Request, TransferPod},
         topology::{ORCHESTRATOR_REQUESTS, StreamName},
     },
 };
@@ -33,6 +33,7 @@ const CREATION_WITHIN: Duration = Duration::from_secs(30);
 const DEFAULT_RUNTIME: &str = "runsc";
 const CANCEL: &str = "cancel";
 const ROTATE: &str = "rotate";
+const TRANSFER: &str = "transfer";
 
 /// What becomes of a request.
 enum Verdict {
@@ -111,6 +112,7 @@ async fn pod(engine: &Engine, request: &Request) -> Result<Verdict, ReconcileErr
     };
     match (request.verb.as_str(), Verb::find(&request.verb)) {
         (CANCEL, _) => cancel(engine, pod, request).await,
+        (TRANSFER, _) => transfer(engine, pod, request).await,
         (_, Some(Verb::Create)) => create(engine, pod, request).await,
         // Only reconcilers clean.
         (_, Some(verb)) if verb != Verb::Clean => queue(engine, pod, verb, request).await,
@@ -151,21 +153,27 @@ async fn create(engine: &Engine, pod: PodId, request: &Request) -> Result<Verdic
         Ok(record) => record,
         Err(why) => return Ok(Verdict::Refused(why)),
     };
-    let same = |other: &PodRecord| {
-        (&other.name, &other.owner) == (&record.name, &record.owner)
-            && other.phase != PodPhase::Deleted
-            && other.desired != Desired::Deleted
-            && other.pod_id != pod
-    };
-    if let Some(other) = engine.view.pods().iter().find(|other| same(&other.entry.record)) {
-        let other = other.entry.record.pod_id;
-        return Ok(Verdict::Refused(format!("{} has a pod called {} already: {other}", record.owner, record.name)));
+    if let Some(why) = name_taken(engine, pod, &record.owner, &record.name) {
+        return Ok(Verdict::Refused(why));
     }
     match won(engine.pods.create(&key, &record).await)? {
         true => Ok(Verdict::Accepted),
         // Delivered twice at once.
         false => Ok(Verdict::NotYet),
     }
+}
+
+/// Why an owner cannot have this pod under this name, if so.
+fn name_taken(engine: &Engine, pod: PodId, owner: &str, name: &str) -> Option<String> {
+    let same = |other: &PodRecord| {
+        (other.name.as_str(), other.owner.as_str()) == (name, owner)
+            && other.phase != PodPhase::Deleted
+            && other.desired != Desired::Deleted
+            && other.pod_id != pod
+    };
+    let pods = engine.view.pods();
+    let other = pods.iter().find(|other| same(&other.entry.record))?.entry.record.pod_id;
+    Some(format!("{owner} has a pod called {name} already: {other}"))
 }
 
 /// The record that a creation begins with.
@@ -324,6 +332,37 @@ async fn cancel(engine: &Engine, pod: PodId, request: &Request) -> Result<Verdic
             }
         }
         return Ok(Verdict::Done);
+    }
+}
+
+/// The pod is another owner's from then on. Nothing on its host changes: labels say whose it was when it was made.
+async fn transfer(engine: &Engine, pod: PodId, request: &Request) -> Result<Verdict, ReconcileError> {
+    let TransferPod { owner } = match parameters(request) {
+        Ok(wanted) => wanted,
+        Err(why) => return Ok(Verdict::Refused(why)),
+    };
+    loop {
+        let entry = match known(engine, pod).await? {
+            Ok(entry) => entry,
+            Err(verdict) => return Ok(verdict),
+        };
+        let mut record = entry.record.clone();
+        if record.owner == owner {
+            return Ok(Verdict::Done);
+        }
+        if record.phase == PodPhase::Deleted || is_to_go(&record) {
+            return Ok(Verdict::Refused(format!("{} is deleted, or is being", record.name)));
+        }
+        if let Some(why) = name_taken(engine, pod, &owner, &record.name) {
+            return Ok(Verdict::Refused(why));
+        }
+        record.owner.clone_from(&owner);
+        if let Err(invalid) = record.check() {
+            return Ok(Verdict::Refused(invalid.to_string()));
+        }
+        if won(engine.pods.update(&pod.to_string(), &record, entry.revision).await)? {
+            return Ok(Verdict::Done);
+        }
     }
 }
 

@@ -31,6 +31,9 @@ impl Default for Timeouts {
     }
 }
 
+/// What became of work within a transaction: a fault of the driver's, or one that the work found itself.
+pub(crate) type Outcome<T> = Result<Result<T, StoreErrorKind>, sqlx::Error>;
+
 /// Past the statement's own timeout, the network is at fault.
 const NETWORK_GRACE: Duration = Duration::from_secs(5);
 
@@ -127,6 +130,27 @@ impl Database {
             connection.close_on_drop();
         }
         result
+    }
+
+    /// As [`transact`](Self::transact), and also undone when the work ends with a kind of fault of its own.
+    pub(crate) async fn settle<T>(
+        &self,
+        query: &'static str,
+        work: impl AsyncFnOnce(&mut sqlx::PgConnection) -> Outcome<T>,
+    ) -> Result<T, StoreError> {
+        let mut refused = None;
+        let settled = self.transact(query, async |connection| match work(connection).await? {
+            Ok(value) => Ok(value),
+            Err(kind) => {
+                refused = Some(kind);
+                Err(sqlx::Error::RowNotFound)
+            }
+        });
+        let settled = settled.await;
+        match refused {
+            Some(kind) => Err(StoreError::new(query, kind)),
+            None => settled,
+        }
     }
 
     pub(crate) fn statement(sql: &str, values: impl IntoIterator<Item = sea_orm::Value>) -> Statement {

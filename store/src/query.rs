@@ -13,8 +13,12 @@ mod login;
 mod operation;
 mod person;
 mod pod;
+mod quota;
 mod sample;
 mod secret;
+mod team;
+mod token;
+mod user;
 
 pub use account::AccountTokenPurpose;
 pub use enrolment::{Claimed, EnrolmentClaim, EnrolmentRefused};
@@ -24,7 +28,10 @@ pub use host::HostFilter;
 pub use operation::{ExecFilter, OperationFilter};
 pub use person::Person;
 pub use pod::PodFilter;
+pub use quota::Holdings;
 pub use secret::{NewSecretVersion, SecretFilter};
+pub use team::{FULL, LAST_OWNER, MemberRow, OWNS_PODS};
+pub use user::{LAST_ADMIN, Population, UserChange, UserFilter};
 
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Value};
 

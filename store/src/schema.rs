@@ -5,8 +5,9 @@ use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, sea_query::ColumnT
 use crate::entity::{
     account, account_factor, account_identity, account_token, api_token, audit_entry, data_key, dead_letter, exec_log,
     host, host_enrolment, host_event, host_key, host_metrics, host_metrics_1h, host_metrics_1m, live_ticket, login,
-    operation, operation_step, pod, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, recovery_code, request,
-    rollup_pending, rollup_pending_hour, secret, secret_version, team, team_member,
+    operation, operation_step, pod, pod_claim, pod_event, pod_metrics, pod_metrics_1h, pod_metrics_1m, quota,
+    recovery_code, request, rollup_pending, rollup_pending_hour, secret, secret_version, team, team_invitation,
+    team_member,
 };
 
 /// A table.
@@ -55,17 +56,20 @@ pub fn tables() -> Vec<Table> {
         table::<operation::Entity>(),
         table::<operation_step::Entity>(),
         table::<pod::Entity>(),
+        table::<pod_claim::Entity>(),
         table::<pod_event::Entity>(),
         table::<pod_metrics::Entity>(),
         table::<pod_metrics_1h::Entity>(),
         table::<pod_metrics_1m::Entity>(),
         table::<recovery_code::Entity>(),
+        table::<quota::Entity>(),
         table::<request::Entity>(),
         table::<rollup_pending::Entity>(),
         table::<rollup_pending_hour::Entity>(),
         table::<secret::Entity>(),
         table::<secret_version::Entity>(),
         table::<team::Entity>(),
+        table::<team_invitation::Entity>(),
         table::<team_member::Entity>(),
     ]
 }

@@ -151,6 +151,8 @@ ids! {
     LoginId = "login";
     /// An entry of the audit log.
     AuditId = "audit";
+    /// An invitation to a team.
+    InvitationId = "invite";
     /// A named secret value.
     SecretId = "secret";
     /// A token that a host joins with.

@@ -69,6 +69,13 @@ pub struct CancelOperation {
     pub operation_id: OperationId,
 }
 
+/// The parameters of a request `req.pod.<pod>.transfer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferPod {
+    /// Whose the pod is from then on.
+    pub owner: String,
+}
+
 /// The parameters of a request `req.host.<host>.label`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelHost {

@@ -33,6 +33,7 @@ Examples:
 Examples:
   pinacle pod create web
   pinacle pod create web --tier dev.large --label zone=north
+  pinacle pod create web --owner platform                    for a team
   pinacle pod create worker --image registry.example.com/worker:3 --env-file worker.env --restart on-failure
   pinacle pod create web --idempotency-key ci-build-1347     the same pod however often it is said
   pinacle pod create web --json | jq -r .pod.external_port")]
@@ -52,6 +53,17 @@ Examples:
     /// Let a frozen pod go on
     #[command(after_help = "Examples:\n  pinacle pod resume web")]
     Resume(PodAction),
+    /// Give a pod to another owner: yourself, or a team
+    #[command(after_help = "\
+Examples:
+  pinacle pod transfer web platform
+  pinacle pod transfer web ann@example.com         for admins: to anybody")]
+    Transfer {
+        #[command(flatten)]
+        action: PodAction,
+        /// A team's name or id, a person's id or e-mail address
+        owner: String,
+    },
     /// Remove a pod with all that it has, for good
     #[command(visible_alias = "delete", after_help = "Examples:\n  pinacle pod rm web --yes")]
     Rm {
@@ -137,6 +149,9 @@ pub(crate) struct CreateArgs {
     /// The project that it is for: its secrets go before those for all projects
     #[arg(long)]
     pub project: Option<String>,
+    /// Whose it is to be: a team's name or id [default: yourself]
+    #[arg(long, value_name = "TEAM")]
+    pub owner: Option<String>,
     /// The only host that it may be on, by its name or id
     #[arg(long)]
     pub host: Option<String>,

@@ -34,9 +34,14 @@ fn body(args: &CreateArgs) -> Result<Value, Failure> {
     let labels: BTreeMap<_, _> = args.labels.iter().cloned().collect();
     let mut body = json!({ "name": args.name, "tier": args.tier, "restart": args.restart.as_str() });
     let mut set = |key: &str, value: Value| body.as_object_mut().map(|body| body.insert(key.into(), value));
-    for (key, value) in
-        [("image", &args.image), ("runtime", &args.runtime), ("host", &args.host), ("project", &args.project)]
-    {
+    let given = [
+        ("image", &args.image),
+        ("runtime", &args.runtime),
+        ("owner", &args.owner),
+        ("host", &args.host),
+        ("project", &args.project),
+    ];
+    for (key, value) in given {
         if let Some(value) = value {
             set(key, json!(value));
         }
@@ -71,6 +76,19 @@ fn variables(file: &Path) -> Result<BTreeMap<String, String>, Failure> {
 pub(super) async fn act(global: &Global, terminal: &Terminal, verb: &str, action: PodAction) -> Result<(), Failure> {
     let api = Api::open(global)?;
     let answer = api.send(Method::POST, &format!("/pods/{}/{verb}", segment(&action.pod)), &[]).await?;
+    carry_out(&api, terminal, answer, action.wait).await
+}
+
+/// `pinacle pod transfer`.
+pub(super) async fn transfer(
+    global: &Global,
+    terminal: &Terminal,
+    action: PodAction,
+    owner: &str,
+) -> Result<(), Failure> {
+    let api = Api::open(global)?;
+    let path = format!("/pods/{}/transfer", segment(&action.pod));
+    let answer = api.change(Method::POST, &path, &json!({ "owner": owner })).await?;
     carry_out(&api, terminal, answer, action.wait).await
 }
 

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App, Shared,
     asking::{self, Accepted},
-    hosts, json, json_bytes,
+    json, json_bytes,
     page::{Page, PageQuery},
     pods, schema,
 };
@@ -253,10 +253,7 @@ pub async fn list(
     let before = page.after::<OperationId>()?;
     let pod = query.pod.map(|pod| pods::find(&app, &identity, &pod)).transpose()?.map(|(pod, _)| pod.to_string());
     let host = match query.host {
-        Some(host) => {
-            identity.admin()?;
-            Some(hosts::visible(&app, &identity, &host)?.0)
-        }
+        Some(host) => Some(pods::named_host(&app, &identity, &host)?),
         None => None,
     };
     let wanted = |operation: &OperationLive| {

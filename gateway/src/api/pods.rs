@@ -19,7 +19,7 @@ use super::{
     App, Shared,
     asking::{self, Accepted},
     commands::check,
-    hosts, json as answer, json_bytes,
+    json as answer, json_bytes, owners,
     page::{Page, PageQuery},
     schema, secrets,
     view::PodView,
@@ -28,8 +28,9 @@ use crate::{
     audit,
     extract::{FromBody, FromPath, FromQuery},
     identity::Identity,
-    live::fleet::PodLive,
+    live::fleet::{Fleet, HostLive, PodLive},
     problem::{Code, Problem},
+    quota,
 };
 
 /// Which pods.
@@ -63,8 +64,7 @@ pub async fn list(
     let page = PageQuery { limit: query.limit, cursor: query.cursor };
     let limit = usize::try_from(page.limit()?).unwrap_or(usize::MAX);
     let after = page.after::<PodId>()?;
-    let host: Option<HostId> =
-        query.host.map(|host| hosts::visible(&app, &identity, &host)).transpose()?.map(|(host, _)| host);
+    let host: Option<HostId> = query.host.map(|host| named_host(&app, &identity, &host)).transpose()?;
     let mut pods = app.fleet()?.pods.page(after, limit + 1, |pod| {
         identity.may_see(pod)
             && host.is_none_or(|host| pod.host_id() == Some(host))
@@ -117,6 +117,10 @@ pub struct CreateBody {
     secrets: BTreeSet<String>,
     /// The project that it is for: its secrets go before those for all projects.
     project: Option<String>,
+    /// Whose it is to be: yourself, or a team that you are in, by id or name; for admins anybody. Without it yours, or
+    /// the team's that your token is for.
+    #[schema(example = "platform")]
+    owner: Option<String>,
 }
 
 /// Make a pod and start it
@@ -134,13 +138,17 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let key = asking::key(&headers)?;
     let (secrets, project) = (std::mem::take(&mut body.secrets), body.project.take());
-    let mut create = wanted(&app, &identity, body)?;
-    let pod = PodId::new();
-    create.secrets = secrets::for_pod(&app, &create.owner, pod, secrets, project).await?;
-    let request = asking::request(&identity, "pod", pod.to_string(), "create", &create)?;
+    let mut create = wanted(&app, &identity, body).await?;
+    let pod_id = PodId::new();
+    create.secrets = secrets::for_pod(&app, &create.owner, pod_id, secrets, project).await?;
+    let request = asking::request(&identity, "pod", pod_id.to_string(), "create", &create)?;
     let request = match key {
-        Some(key) => the_one_of(&app, &identity, key, request, &create.name).await?,
-        None => free(&app, &identity, &create.name).map(|()| request)?,
+        Some(key) => the_one_of(&app, &identity, key, request, (pod_id, &create)).await?,
+        None => {
+            free(&app, &create.owner, &create.name)?;
+            quota::claim(&app, &create.owner, pod_id, &create.tier).await?;
+            request
+        }
     };
     let asked = asking::ask(&app, request).await?;
     let pod = asked.request.target_id.parse().ok().and_then(|pod: PodId| app.live.fleet.pods.get(&pod));
@@ -153,25 +161,34 @@ async fn the_one_of(
     identity: &Identity,
     key: &str,
     request: Request,
-    name: &str,
+    (pod_id, create): (PodId, &CreatePod),
 ) -> Result<Request, Problem> {
     if let Some(before) = asking::asked_before(app, identity, key, &request).await? {
         return Ok(before);
     }
-    match free(app, identity, name) {
+    let possible = match free(app, &create.owner, &create.name) {
+        Ok(()) => quota::claim(app, &create.owner, pod_id, &create.tier).await,
+        Err(taken) => Err(taken),
+    };
+    match possible {
         Ok(()) => asking::remembered(app, identity, key, request).await,
-        // The pod of this name may be the very one: its key was written before anybody heard of it.
-        Err(taken) => asking::asked_before(app, identity, key, &request).await?.ok_or(taken),
+        // The pod of this name, or the last that there was room for, may be the very one: its key was written before
+        // anybody heard of it.
+        Err(refused) => asking::asked_before(app, identity, key, &request).await?.ok_or(refused),
     }
 }
 
 /// What the contract has of a body.
-fn wanted(app: &App, identity: &Identity, body: CreateBody) -> Result<CreatePod, Problem> {
+async fn wanted(app: &App, identity: &Identity, body: CreateBody) -> Result<CreatePod, Problem> {
     app.fleet()?;
-    let only_host = body.host.map(|host| hosts::visible(app, identity, &host)).transpose()?.map(|(host, _)| host);
+    let owner = match &body.owner {
+        Some(owner) => owners::find(app, identity, owner).await?,
+        None => owners::usual(identity)?,
+    };
+    let only_host = body.host.map(|host| host_for(app, identity, &owner, &host)).transpose()?;
     let create = CreatePod {
         name: body.name,
-        owner: identity.name().to_owned(),
+        owner,
         tier: body.tier.unwrap_or_else(|| TIERS[0].name.to_owned()),
         image: body.image,
         runtime: body.runtime,
@@ -185,19 +202,56 @@ fn wanted(app: &App, identity: &Identity, body: CreateBody) -> Result<CreatePod,
     Ok(create)
 }
 
-/// That the asker has no pod of this name. Two at once are told apart by the orchestrator.
-fn free(app: &App, identity: &Identity, name: &str) -> Result<(), Problem> {
-    let taken = |pod: &PodLive| pod.name() == Some(name) && pod.owner() == Some(identity.name()) && !is_deleted(pod);
+/// A host that the asker may name, by id or name: one of their own, or one that has a pod of theirs. Of others they learn
+/// nothing.
+///
+/// # Errors
+/// When there is none, or several have the name.
+pub fn named_host(app: &App, identity: &Identity, id_or_name: &str) -> Result<HostId, Problem> {
+    let fleet = app.fleet()?;
+    one_host(fleet, id_or_name, |id, host| {
+        let has_theirs = |pod: &PodLive| identity.may_see(pod) && pod.host_id() == Some(*id);
+        identity.may_see_host(host) || !fleet.pods.page(None, 1, has_theirs).is_empty()
+    })
+}
+
+/// A host that a pod of this owner's may be on, as far as the asker may know.
+fn host_for(app: &App, identity: &Identity, owner: &str, id_or_name: &str) -> Result<HostId, Problem> {
+    one_host(app.fleet()?, id_or_name, |_, host| {
+        let allowed = &host.record.allowed_owners;
+        identity.may_see_host(host) || allowed.is_empty() || allowed.contains(owner)
+    })
+}
+
+fn one_host(fleet: &Fleet, id_or_name: &str, may_name: impl Fn(&HostId, &HostLive) -> bool) -> Result<HostId, Problem> {
+    let meant = |host: &HostLive| {
+        let id = host.record.host_id;
+        (host.record.name == id_or_name || id_or_name.parse() == Ok(id)) && may_name(&id, host)
+    };
+    match *fleet.hosts.page(None, 2, meant) {
+        [] => Err(Problem::new(Code::HostNotFound, Code::HostNotFound.explanation())),
+        [(id, _)] => Ok(id),
+        _ => Err(Problem::new(Code::NameAmbiguous, Code::NameAmbiguous.explanation())),
+    }
+}
+
+/// That the owner has no pod of this name. Two at once are told apart by the orchestrator.
+///
+/// # Errors
+/// When there is one.
+pub fn free(app: &App, owner: &str, name: &str) -> Result<(), Problem> {
+    let taken = |pod: &PodLive| pod.name() == Some(name) && pod.owner() == Some(owner) && !is_deleted(pod);
     if app.fleet()?.pods.page(None, 1, taken).is_empty() {
         return Ok(());
     }
     Err(Problem::new(
         Code::NameTaken,
-        format!("you have a pod called {name} already; take another name or remove that one"),
+        format!("there is a pod called {name} already; take another name or remove that one"),
     ))
 }
 
-fn is_deleted(pod: &PodLive) -> bool {
+/// Whether nothing is left of a pod but its record.
+pub fn is_deleted(pod: &PodLive) -> bool {
     pod.phase() == Some(PodPhase::Deleted)
 }
 
@@ -231,6 +285,11 @@ actions! {
 
 async fn act(app: &App, identity: &Identity, pod: &str, verb: &str) -> Result<Response, Problem> {
     let (id, pod) = find(app, identity, pod)?;
+    match verb {
+        "delete" => owners::manage(identity, pod.owner())?,
+        "start" | "restart" => quota::claim_again(app, &pod).await?,
+        _ => {}
+    }
     let request = asking::request(identity, "pod", id.to_string(), verb, &json!({}))?;
     Ok(asking::ask(app, request).await?.accepted(Some(&pod)))
 }

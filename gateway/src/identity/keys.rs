@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Actor, Grant, Identity, Role, Via};
+use super::{Actor, Grant, Identity, Role, Via, api_token};
 use crate::{
     accounts::{
         origin,
@@ -26,8 +26,6 @@ use crate::{
 /// What browsers offer as a WebSocket's subprotocol besides their token, since they cannot set headers.
 pub const SUBPROTOCOL: &str = "pinacle.v1";
 const BEARER_SUBPROTOCOL: &str = "bearer.";
-/// What a token for the API begins with, so that people and scanners know one when they see it.
-pub const TOKEN_PREFIX: &str = "pin_";
 /// What a ticket for one WebSocket begins with.
 pub const TICKET_PREFIX: &str = "ticket_";
 /// While Postgres is away, who was known within this time stays known.
@@ -81,7 +79,7 @@ impl Keys {
         if matches!(shown, Shown::Token(_)) && bool::from(digest.ct_eq(&self.installation)) {
             return Ok(Some(Identity::installation()));
         }
-        if matches!(shown, Shown::Token(token) if !token.starts_with(TOKEN_PREFIX)) {
+        if matches!(shown, Shown::Token(token) if !api_token::is_whole(token)) {
             return Ok(None);
         }
         let known = match self.look_up(&shown, &digest).await {
@@ -131,8 +129,11 @@ impl Keys {
         let now = Utc::now();
         let found = match shown {
             Shown::Token(_) => {
-                let found = self.database.person_of_token(digest, now).await?;
-                let identity = found.and_then(|(token, person)| of_token(&token, &person));
+                let Some((token, person)) = self.database.person_of_token(digest, now).await? else { return Ok(None) };
+                if let Err(error) = self.database.token_used(&token, now).await {
+                    warn!("cannot note that a token was used: {error}");
+                }
+                let identity = of_token(&token, &person);
                 return Ok(identity.map(|identity| Known { identity, csrf_hash: None }));
             }
             Shown::Ticket(_) => self.database.person_of_ticket(digest, now).await?,

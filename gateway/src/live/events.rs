@@ -20,6 +20,10 @@ pub struct LiveEvent {
     pub sequence: u64,
     /// The item.
     pub json: Bytes,
+    /// The kind of thing that it happened to.
+    pub kind: EventKind,
+    /// The thing's id.
+    pub target_id: String,
 }
 
 #[derive(Serialize)]
@@ -49,7 +53,8 @@ impl LiveEvent {
         }
         let item = Item { sequence: stored.sequence, published_at: stored.published_at, event };
         let json = serde_json::to_vec(&item).map_err(|source| DecodeError::Malformed { name: "event", source })?;
-        Ok(Some(Self { sequence: stored.sequence, json: json.into() }))
+        let (kind, target_id) = (event.kind, event.target_id.clone());
+        Ok(Some(Self { sequence: stored.sequence, json: json.into(), kind, target_id }))
     }
 }
 
@@ -146,7 +151,8 @@ mod tests {
     use super::*;
 
     fn event(sequence: u64) -> LiveEvent {
-        LiveEvent { sequence, json: Bytes::from(sequence.to_string()) }
+        let json = Bytes::from(sequence.to_string());
+        LiveEvent { sequence, json, kind: EventKind::Host, target_id: String::new() }
     }
 
     fn sequences(taken: &Taken) -> (Vec<u64>, u64) {

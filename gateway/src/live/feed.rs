@@ -153,7 +153,10 @@ async fn pods(live: Arc<Live>) -> anyhow::Result<()> {
         match next_change(&mut watch).await {
             Change::Put { key, entry } if key == entry.record.pod_id.to_string() => {
                 live.operations.recorded(&entry.record);
-                live.fleet.pod_put(entry.record);
+                let (pod, owner) = (entry.record.pod_id, entry.record.owner.clone());
+                if live.fleet.pod_put(entry.record) {
+                    live.operations.passed_on(pod, &owner);
+                }
             }
             Change::Put { .. } => skip_for("pod_record", "foreign_key"),
             Change::Deleted { key, .. } => {

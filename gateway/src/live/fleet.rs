@@ -63,6 +63,8 @@ pub struct PodLive {
     pub asked: Option<Arc<PodAsked>>,
     /// Its newest sample.
     pub sample: Option<Arc<PodSampled>>,
+    /// Who had it last before its owner.
+    former: Option<Arc<str>>,
     json: OnceLock<Bytes>,
 }
 
@@ -136,12 +138,13 @@ impl HostLive {
 
 impl PodLive {
     fn new(pod_id: PodId, record: Option<Arc<PodRecord>>, sample: Option<Arc<PodSampled>>) -> Self {
-        Self { pod_id, record, asked: None, sample, json: OnceLock::new() }
+        Self { pod_id, record, asked: None, sample, former: None, json: OnceLock::new() }
     }
 
     /// The same pod with another sample.
     fn sampled(&self, sample: Option<Arc<PodSampled>>) -> Self {
-        Self { asked: self.asked.clone(), ..Self::new(self.pod_id, self.record.clone(), sample) }
+        let (asked, former) = (self.asked.clone(), self.former.clone());
+        Self { asked, former, ..Self::new(self.pod_id, self.record.clone(), sample) }
     }
 
     /// As everywhere in the API.
@@ -159,6 +162,17 @@ impl PodLive {
     pub fn owner(&self) -> Option<&str> {
         let asked = || self.asked.as_ref().map(|asked| asked.create.owner.as_str());
         self.record.as_ref().map(|record| record.owner.as_str()).or_else(asked)
+    }
+
+    /// Who had it last before its owner, as far as this gateway has seen.
+    pub fn former_owner(&self) -> Option<&str> {
+        self.former.as_deref()
+    }
+
+    /// Its tier's name.
+    pub fn tier(&self) -> Option<&str> {
+        let asked = || self.asked.as_ref().map(|asked| asked.create.tier.as_str());
+        self.record.as_ref().map(|record| record.spec.tier.as_str()).or_else(asked)
     }
 
     /// Where it is in its life.
@@ -202,15 +216,23 @@ impl Fleet {
         self.pods.change(pods, |_, pod| without_sample(host, pod));
     }
 
-    /// A pod's record was written.
-    pub fn pod_put(&self, record: PodRecord) {
+    /// A pod's record was written. Whether it has another owner than before.
+    pub fn pod_put(&self, record: PodRecord) -> bool {
+        let mut passed_on = false;
         let record = Arc::new(record);
         self.pods.change([record.pod_id], |pod_id, before| {
             let sample = before.and_then(|before| before.sample.clone());
             // A sample of another host than the record's is not this pod's, whoever sent it.
             let sample = sample.filter(|sample| record.host_id.is_none_or(|host| host == sample.host_id));
-            Next::Put(PodLive::new(*pod_id, Some(record.clone()), sample))
+            let before_that = before.and_then(|before| before.record.as_ref());
+            let former = match before_that.filter(|before| before.owner != record.owner) {
+                Some(before) => Some(before.owner.as_str().into()),
+                None => before.and_then(|before| before.former.clone()),
+            };
+            passed_on = before_that.is_some_and(|before| before.owner != record.owner);
+            Next::Put(PodLive { former, ..PodLive::new(*pod_id, Some(record.clone()), sample) })
         });
+        passed_on
     }
 
     /// Whose a pod is, as far as it is known.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use pinacle_bus::contract::{
-    HostId, OperationId,
+    HostId, OperationId, PodId,
     pod::PodRecord,
     request::{Operation, Progress, Request},
 };
@@ -140,6 +140,16 @@ impl Operations {
         self.put(operation.operation_id, OperationLive::new(Known::TakenUp(Arc::new(operation)), owner));
     }
 
+    /// A pod has another owner: what is done to it is theirs to see.
+    pub fn passed_on(&self, pod: PodId, owner: &str) {
+        let pod = pod.to_string();
+        let on_it = self.board.page(None, MOST, |operation| operation.known.target_id() == pod);
+        self.board.change(on_it.into_iter().map(|(id, _)| id), |_, before| match before {
+            Some(before) => Next::Put(OperationLive { owner: Some(owner.to_owned()), ..before.clone() }),
+            None => Next::Keep,
+        });
+    }
+
     fn put(&self, id: OperationId, mut operation: OperationLive) {
         self.board.change([id], |_, before| {
             if let Some(before) = before {
@@ -157,7 +167,7 @@ impl Operations {
 
 #[cfg(test)]
 mod tests {
-    use pinacle_bus::contract::{PodId, RequestId, Timestamp};
+    use pinacle_bus::contract::{RequestId, Timestamp};
     use serde_json::json;
 
     use super::*;

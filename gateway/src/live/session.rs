@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
-use pinacle_bus::contract::{HostId, OperationId, PodId, pod::PodPhase};
+use pinacle_bus::contract::{HostId, OperationId, PodId, pod::PodPhase, subject::EventKind};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -166,7 +166,9 @@ impl Session {
                 // cancel-safe: a channel keeps what was not received.
                 Some((topic, frame)) = self.frames.1.recv() => {
                     // What was under way when the client had enough is dropped.
-                    if self.flows.contains_key(&topic) {
+                    if !self.may_go_on(topic) {
+                        self.flows.remove(&topic);
+                    } else if self.flows.contains_key(&topic) {
                         self.send_json(frame).await?;
                     }
                 }
@@ -270,7 +272,11 @@ impl Session {
         Some(match topic {
             Topic::Hosts => all(topic, seen, &self.live.fleet.hosts, |host| Shown::Item(host.brief())),
             Topic::Pods => all(topic, seen, &self.live.fleet.pods, |pod| match pod.phase() {
-                _ if !identity.may_see(pod) => Shown::Hidden,
+                _ if !identity.may_see(pod) => match pod.former_owner() {
+                    // It has just been given away: whoever had it is told so.
+                    Some(owner) if identity.owns(owner) => Shown::Gone,
+                    _ => Shown::Hidden,
+                },
                 Some(PodPhase::Deleted) => Shown::Gone,
                 _ => Shown::Item(pod.json()),
             }),
@@ -340,7 +346,8 @@ impl Session {
     }
 
     async fn send_events(&mut self, events: Vec<LiveEvent>) -> Result<(), End> {
-        let mut events = events.into_iter().peekable();
+        let mut events =
+            events.into_iter().filter(|event| self.may_see_event(event)).collect::<Vec<_>>().into_iter().peekable();
         while events.peek().is_some() {
             let mut items = Items::events();
             while !items.is_full()
@@ -351,6 +358,35 @@ impl Session {
             self.send_json(items.into_events()).await?;
         }
         Ok(())
+    }
+
+    /// Whether what happened is this client's to know.
+    fn may_see_event(&self, event: &LiveEvent) -> bool {
+        let (live, identity) = (&self.live, &self.identity);
+        if identity.is_admin() {
+            return true;
+        }
+        match event.kind {
+            EventKind::Pod => {
+                let pod = event.target_id.parse().ok().and_then(|pod| live.fleet.pods.get(&pod));
+                pod.is_some_and(|pod| identity.may_see(&pod))
+            }
+            EventKind::Op => {
+                let operation = event.target_id.parse().ok().and_then(|id| live.operations.board.get(&id));
+                operation.is_some_and(|operation| identity.may_see_operation(&operation))
+            }
+            EventKind::Host => {
+                let host = event.target_id.parse().ok().and_then(|host| live.fleet.hosts.get(&host));
+                host.is_some_and(|host| identity.may_see_host(&host))
+            }
+            EventKind::Dead | EventKind::Audit => false,
+        }
+    }
+
+    /// Whether a flow's pod is still this client's to see: it may have been given to somebody else.
+    fn may_go_on(&self, topic: Topic) -> bool {
+        let (Topic::Exec(pod) | Topic::Logs(pod)) = topic else { return true };
+        self.live.fleet.pods.get(&pod).is_none_or(|pod| self.identity.may_see(&pod))
     }
 
     async fn complain(&mut self, problem: &Problem) -> Result<(), End> {

@@ -72,6 +72,10 @@ codes! {
         "The gateway has no key to admit hosts with: gateway.authority.";
     Forbidden = "forbidden", FORBIDDEN, "You may not do this",
         "This belongs to the installation: only its admins may see or change it.";
+    GrantMissing = "grant_missing", FORBIDDEN, "The token was not made for this",
+        "The token lacks the grant that this route demands: make one that has it.";
+    RoleMissing = "role_missing", FORBIDDEN, "Your role in the team does not allow this",
+        "Members of a team use what it has; its admins and owners do more: the documentation has the table.";
     OriginForbidden = "origin_forbidden", FORBIDDEN, "Pages of this origin may not connect",
         "The page's origin is neither the gateway's own nor in gateway.allowed_origins.";
     CrossSite = "cross_site", FORBIDDEN, "This page may not do that",
@@ -92,6 +96,16 @@ codes! {
         "The gateway has no agent for this architecture: gateway.agent_dir names the folder with its programs.";
     PodNotFound = "pod_not_found", NOT_FOUND, "There is no such pod",
         "No pod has this id or name, or it is not yours.";
+    OwnerNotFound = "owner_not_found", NOT_FOUND, "There is no such owner",
+        "No person or team is called so, or you may not act for them.";
+    UserNotFound = "user_not_found", NOT_FOUND, "There is no such person",
+        "Nobody has this id or e-mail address.";
+    TeamNotFound = "team_not_found", NOT_FOUND, "There is no such team",
+        "No team has this id or name, or you are not in it.";
+    InvitationNotFound = "invitation_not_found", NOT_FOUND, "There is no such invitation",
+        "No invitation is like that, it is over, or it is for somebody else.";
+    TokenNotFound = "token_not_found", NOT_FOUND, "There is no such token",
+        "No token has this id, it is revoked, or it is not yours.";
     OperationNotFound = "operation_not_found", NOT_FOUND, "There is no such operation",
         "No operation has this id, or it is on something that is not yours.";
     AuditEntryNotFound = "audit_entry_not_found", NOT_FOUND, "There is no such entry",
@@ -116,6 +130,16 @@ codes! {
         "More than one has this name; use the id.";
     NameTaken = "name_taken", CONFLICT, "The name is taken",
         "You have another pod of this name; take another name or remove that pod.";
+    QuotaExceeded = "quota_exceeded", CONFLICT, "The quota does not allow it",
+        "Its owner would use more than the quota allows; delete something, or have an admin raise it.";
+    LimitReached = "limit_reached", CONFLICT, "There are as many as may be",
+        "There are as many of these as may be; remove one first.";
+    LastOwner = "last_owner", CONFLICT, "A team keeps one owner",
+        "This is the only owner of the team: make another one first.";
+    LastAdmin = "last_admin", CONFLICT, "The installation keeps one admin",
+        "This is the only admin who can act: make another one first.";
+    TeamNotEmpty = "team_not_empty", CONFLICT, "The team has something",
+        "A team that has pods or hosts cannot be deleted: delete or transfer them first.";
     IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The key stands for another request",
         "Another request came with this Idempotency-Key within the last day; take a new key for a new request.";
     TooManySecrets = "too_many_secrets", CONFLICT, "There are too many secrets",

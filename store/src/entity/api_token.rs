@@ -15,6 +15,7 @@ pub struct Model {
     pub token_hash: Vec<u8>,
     pub grants: Vec<String>,
     pub team_id: Option<String>,
+    pub made_by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub used_at: Option<DateTime<Utc>>,

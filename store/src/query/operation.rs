@@ -40,12 +40,14 @@ fn pods_of(owners: &BTreeSet<String>) -> sea_orm::sea_query::SelectStatement {
     pod::Entity::find().select_only().column(pod::Column::PodId).filter(pod::Column::Owner.is_in(owners)).into_query()
 }
 
-/// A request is its asker's.
+/// A request belongs to whoever owns the pod that it is about. Before there is a pod it is its asker's.
 fn requests_in(scope: &Scope) -> Condition {
-    match scope.owners() {
-        Some(owners) => Condition::all().add(request::Column::RequestedBy.is_in(owners)),
-        None => Condition::all(),
-    }
+    let Some(owners) = scope.owners() else { return Condition::all() };
+    let pods = pod::Entity::find().select_only().column(pod::Column::PodId).into_query();
+    let asked = Condition::all()
+        .add(request::Column::RequestedBy.is_in(owners))
+        .add(request::Column::TargetId.not_in_subquery(pods));
+    Condition::all().add(Condition::any().add(request::Column::TargetId.in_subquery(pods_of(owners))).add(asked))
 }
 
 /// An operation belongs to whoever owns the pod that it works on.

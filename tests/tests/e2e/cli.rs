@@ -10,4 +10,5 @@ mod operations;
 mod refusals;
 mod replay;
 mod scripted;
+mod strangers;
 mod up;

@@ -7,5 +7,6 @@ mod partitions;
 mod projections;
 mod rollups;
 mod schema;
+mod scopes;
 mod series;
 mod writer;
