@@ -16,7 +16,6 @@ use crate::{
         session::{self, Fresh, Visit},
         token,
     },
-    audit,
     audit::{self, Entry},
     extract::{FromBody, FromPath},
     identity::{Actor, Identity, TICKET_PREFIX, Via},
