@@ -110,7 +110,7 @@ fn refused(why: &'static str) -> Problem {
 /// Join as a host
 ///
 /// For agents: exchanges a token for a host's id and a grant for its key.
-#[utoipa::path(post, path = "/enrol", operation_id = "enrol", tag = "hosts", request_body = EnrolBody,
+#[utoipa::path(post, path = "/enrol", operation_id = "enrol", tag = "hosts", security(()), request_body = EnrolBody,
     responses((status = 200, body = Enrolled)))]
 pub async fn enrol(app: Shared, FromBody(body): FromBody<EnrolBody>) -> Result<Response, Problem> {
     app.limits.check_enrolment(request::address())?;
@@ -255,7 +255,7 @@ fn enrolled(app: &App, host_id: HostId, grant: HostGrant) -> Result<Response, Pr
 /// Ask for a challenge
 ///
 /// For agents: what their key signs to renew their grant.
-#[utoipa::path(post, path = "/enrol/challenge", operation_id = "enrol_challenge", tag = "hosts",
+#[utoipa::path(post, path = "/enrol/challenge", operation_id = "enrol_challenge", tag = "hosts", security(()),
     request_body = ChallengeBody, responses((status = 200, body = Challenge)))]
 pub async fn challenge(app: Shared, FromBody(body): FromBody<ChallengeBody>) -> Result<Response, Problem> {
     app.limits.check_enrolment(request::address())?;
@@ -267,7 +267,7 @@ pub async fn challenge(app: Shared, FromBody(body): FromBody<ChallengeBody>) -> 
 /// Renew a grant
 ///
 /// For agents: another grant for a key that is good, or for a fresh key that takes its place.
-#[utoipa::path(post, path = "/enrol/renewal", operation_id = "enrol_renewal", tag = "hosts",
+#[utoipa::path(post, path = "/enrol/renewal", operation_id = "enrol_renewal", tag = "hosts", security(()),
     request_body = RenewalBody, responses((status = 200, body = Enrolled)))]
 pub async fn renewal(app: Shared, FromBody(body): FromBody<RenewalBody>) -> Result<Response, Problem> {
     let trust = app.trust()?;

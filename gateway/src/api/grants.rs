@@ -67,6 +67,7 @@ const DEMANDS: &[(Demand, &[&str])] = &[
             "quota_get",
             "session_list",
             "account_get",
+            "second_factor_get",
             // Opens the WebSocket, where things are looked at.
             "live_ticket",
         ],
@@ -127,6 +128,9 @@ const DEMANDS: &[(Demand, &[&str])] = &[
             "session_end",
             "session_end_others",
             "account_change_password",
+            "second_factor_begin",
+            "second_factor_confirm",
+            "second_factor_off",
             // Whom they may make is the handler's to look at.
             "user_create",
         ],
