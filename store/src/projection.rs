@@ -125,6 +125,28 @@ impl Database {
         self.within("project a host's removal", work).await
     }
 
+    /// Deletes the history of a host that was removed: its samples, its events, and the commands for it alone. Once more
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// As for [`host_project`](Self::host_project).
+    pub async fn host_history_delete(&self, host_id: &str) -> Result<Applied, StoreError> {
+        const DELETIONS: [&str; 5] = [
+            "DELETE FROM host_metrics WHERE host_id = $1",
+            "DELETE FROM host_metrics_1m WHERE host_id = $1",
+            "DELETE FROM host_metrics_1h WHERE host_id = $1",
+            "DELETE FROM host_event WHERE host_id = $1",
+            "DELETE FROM exec_log WHERE host_id = $1 AND pod_id IS NULL",
+        ];
+        let mut deleted = 0;
+        for sql in DELETIONS {
+            let statement = Self::statement(sql, [host_id.into()]);
+            let result = self.within("delete a host's history", self.orm().execute_raw(statement)).await?;
+            deleted += result.rows_affected();
+        }
+        Ok(applied(deleted))
+    }
+
     /// Writes a pod's live record.
     ///
     /// # Errors

@@ -37,11 +37,12 @@ impl Keeper {
     /// Runs until `shutdown`.
     ///
     /// # Errors
-    /// When the state directory cannot be written any more.
+    /// When the state directory cannot be written any more; when the bus is elsewhere now, which takes a start anew.
     pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut again = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut said = String::new();
+        let bus_was = (self.membership.grant.bus_url.clone(), self.membership.grant.bus_ca.clone());
         loop {
             let mut wanted = None;
             tokio::select! {
@@ -59,6 +60,12 @@ impl Keeper {
             }
             match self.membership.renew().await {
                 Ok(()) => {
+                    let grant = &self.membership.grant;
+                    anyhow::ensure!(
+                        (&grant.bus_url, &grant.bus_ca) == (&bus_was.0, &bus_was.1),
+                        "the bus is at {} now, or has another authority: start again",
+                        grant.bus_url
+                    );
                     self.bus.renew_credentials(self.membership.credentials()?).context("take a grant")?;
                     info!(until = %self.membership.grant.expires_at, "another grant for the bus");
                     (again, pause) = (Instant::now() + FIRST_PAUSE, FIRST_PAUSE);

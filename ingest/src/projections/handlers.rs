@@ -11,11 +11,12 @@ use pinacle_bus::{
         exec::ExecRecord,
         host::HostRecord,
         pod::PodRecord,
-        request::{Operation, Request, RequestCommitted},
+        request::{Operation, RemoveHost, Request, RequestCommitted},
         subject::EventKind,
     },
 };
 use pinacle_store::{Applied, Database, Mark};
+use serde::Deserialize;
 use tracing::{debug, error};
 
 use super::{Projector, rows};
@@ -124,6 +125,13 @@ impl Projector {
             async move { database.request_project(row).await }
         })
         .await?;
+        if let Some(host) = forgotten(&request) {
+            self.write(delivered, |database| {
+                let host = host.clone();
+                async move { database.host_history_delete(&host).await }
+            })
+            .await?;
+        }
         let committed = RequestCommitted {
             request_id: request.request_id,
             operation_id: request.operation_id,
@@ -270,4 +278,11 @@ fn belongs_on(delivered: &Delivered, subject: &Subject) -> Result<(), Outcome> {
 
 pub(super) fn target<K: FromStr<Err: std::fmt::Display>>(event: &Event) -> Result<(), Outcome> {
     event.target_id.parse::<K>().map(drop).map_err(|error| reject(format!("its target is no id: {error}")))
+}
+
+/// The host whose history is to be deleted, if a request says so.
+fn forgotten(request: &Request) -> Option<String> {
+    let is_removal = request.kind == "host" && request.verb == "remove";
+    let wanted = is_removal.then(|| RemoveHost::deserialize(&request.parameters).ok())??;
+    wanted.delete_data.then(|| request.target_id.clone())
 }

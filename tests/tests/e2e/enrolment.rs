@@ -103,11 +103,21 @@ async fn a_removed_host_loses_its_connection_and_cannot_return() {
     let field = Field::start(&[]).await;
     let (machine, mut agent, token) = field.joined("gone", json!({ "name": "gone" })).await;
     let held = field.stack.nats.connect(&machine.credentials(), "thief").await.unwrap();
+    let mut database = field.database().await;
+    let mut samples = async || -> i64 {
+        sqlx::query("SELECT count(*) FROM host_metrics").fetch_one(&mut database).await.unwrap().get(0)
+    };
+    eventually(SOON, "samples", async || if samples().await > 0 { Ok(()) } else { Err("there are none") }).await;
     let removed = field.done(field.ask(Method::DELETE, "/hosts/gone?data=delete", None).await).await;
     assert_eq!(removed["progress"], "succeeded", "{removed}");
     eventually(SOON, "the bus to end the connection", async || {
         let state = held.connection_state();
         if state == async_nats::connection::State::Connected { Err(state) } else { Ok(()) }
+    })
+    .await;
+    eventually(SOON, "its history to be gone", async || match samples().await {
+        0 => Ok(()),
+        left => Err(left),
     })
     .await;
     assert!(field.stack.nats.connect(&machine.credentials(), "again").await.is_err());
