@@ -23,7 +23,7 @@ pub(crate) async fn run(global: &Global, terminal: &Terminal, command: PodComman
     match command {
         PodCommand::Ls(options) => list(global, terminal, options).await,
         PodCommand::Show { pod } => show(global, terminal, &pod).await,
-        PodCommand::Create(args) => act::create(global, terminal, args).await,
+        PodCommand::Create(args) => act::create(global, terminal, *args).await,
         PodCommand::Start(action) => act::act(global, terminal, "start", action).await,
         PodCommand::Stop(action) => act::act(global, terminal, "stop", action).await,
         PodCommand::Restart(action) => act::act(global, terminal, "restart", action).await,

@@ -37,7 +37,7 @@ Examples:
   pinacle pod create worker --image registry.example.com/worker:3 --env-file worker.env --restart on-failure
   pinacle pod create web --idempotency-key ci-build-1347     the same pod however often it is said
   pinacle pod create web --json | jq -r .pod.external_port")]
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Start a pod that is stopped or failed; what is missing of it is made anew
     #[command(after_help = "Examples:\n  pinacle pod start web")]
     Start(PodAction),

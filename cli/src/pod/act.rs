@@ -112,7 +112,7 @@ mod tests {
 
     fn args(words: &[&str]) -> CreateArgs {
         match Cli::try_parse_from([&["pinacle", "pod", "create"], words].concat()).unwrap().command {
-            Command::Pod(PodCommand::Create(args)) => args,
+            Command::Pod(PodCommand::Create(args)) => *args,
             other => panic!("{other:?}"),
         }
     }

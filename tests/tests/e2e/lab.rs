@@ -17,3 +17,4 @@ mod markers;
 mod rotation;
 mod stage;
 mod thirty;
+mod traces;

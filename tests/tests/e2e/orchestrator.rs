@@ -2,6 +2,7 @@
 //! Agents are played over the real contract.
 
 mod agent;
+mod keys;
 mod stage;
 
 use std::time::Duration;

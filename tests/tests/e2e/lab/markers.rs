@@ -1,174 +1,16 @@
 //! Every flow with marker secrets on a real host; then all that is kept or shown anywhere is searched for them. Beside each
 //! marker goes a control that is no secret: a search that does not find that one finds nothing at all.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
-
-use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use futures_util::TryStreamExt;
-use parking_lot::Mutex;
 use pinacle_bus::contract::{PodId, pod::PodPhase};
 use pinacle_tests::{eventually, lab::Lab};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{PgPool, Row};
 
-use super::stage::{LONG, Stage, container};
+use super::{
+    stage::{LONG, Stage, container},
+    traces::{Found, Marks, Sampler, files, streams, tables},
+};
 use crate::gateway::stage::client;
-
-/// What must be nowhere, in the forms that it could have, and what must be found.
-struct Marks {
-    secrets: Vec<Vec<u8>>,
-    control: Vec<u8>,
-}
-
-impl Marks {
-    fn new(values: &[&str], control: &str) -> Self {
-        let mut secrets = Vec::new();
-        for value in values {
-            let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
-            secrets.extend([value.as_bytes().to_vec(), hex.into_bytes()]);
-            // At whichever place of another text it is: the part that is the same wherever it begins.
-            for skipped in 0..3 {
-                let rest = value.as_bytes().get(skipped..).unwrap();
-                let whole = rest.len() / 3 * 3;
-                secrets.push(STANDARD_NO_PAD.encode(&rest[..whole]).into_bytes());
-            }
-        }
-        Self { secrets, control: control.as_bytes().to_vec() }
-    }
-
-    fn has_secret(&self, text: &[u8]) -> bool {
-        self.secrets.iter().any(|secret| contains(text, secret))
-    }
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    let mut rest = text;
-    while let Some(place) = rest.iter().position(|byte| *byte == part[0]) {
-        rest = &rest[place..];
-        if rest.starts_with(part) {
-            return true;
-        }
-        rest = &rest[1..];
-    }
-    false
-}
-
-/// Where a search found what.
-#[derive(Default, Debug)]
-struct Found {
-    secrets: BTreeSet<String>,
-    control: bool,
-}
-
-impl Found {
-    fn look(&mut self, marks: &Marks, text: &[u8], place: impl FnOnce() -> String) {
-        self.control |= contains(text, &marks.control);
-        if marks.has_secret(text) {
-            self.secrets.insert(place());
-        }
-    }
-
-    fn check(&self, what: &str) {
-        assert!(self.control, "the search of {what} finds nothing at all");
-        assert!(self.secrets.is_empty(), "secrets are in {what}: {:?}", self.secrets);
-    }
-}
-
-/// Looks at the arguments and environments of all processes of the machine until it is stopped.
-struct Sampler {
-    stop: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Found>,
-}
-
-impl Sampler {
-    fn start(marks: Marks) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let thread = thread::spawn(move || {
-            let mut found = Found::default();
-            while !stopped.load(Ordering::Relaxed) {
-                for process in fs::read_dir("/proc").unwrap().flatten() {
-                    for file in ["cmdline", "environ"] {
-                        // It may have ended.
-                        let Ok(text) = fs::read(process.path().join(file)) else { continue };
-                        found.look(&marks, &text, || String::from_utf8_lossy(&text).into_owned());
-                    }
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-            found
-        });
-        Self { stop, thread }
-    }
-
-    fn stop(self) -> Found {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
-}
-
-async fn streams(lab: &mut Lab, marks: &Marks) -> Found {
-    let mut found = Found::default();
-    let jetstream = lab.nats().jetstream().await;
-    let names: Vec<String> = jetstream.stream_names().try_collect().await.unwrap();
-    assert!(names.len() > 10, "{names:?}");
-    for name in names {
-        let mut stream = jetstream.get_stream(&name).await.unwrap();
-        let state = stream.info().await.unwrap().state.clone();
-        for sequence in state.first_sequence..=state.last_sequence {
-            // It may have been replaced by a newer one.
-            let Ok(message) = stream.get_raw_message(sequence).await else { continue };
-            let headers = format!("{:?} {}", message.headers, message.subject);
-            for part in [&message.payload[..], headers.as_bytes()] {
-                found.look(marks, part, || format!("{name} {} {}", message.subject, String::from_utf8_lossy(part)));
-            }
-        }
-    }
-    found
-}
-
-async fn tables(database: &str, marks: &Marks) -> Found {
-    let mut found = Found::default();
-    let pool = PgPool::connect(database).await.unwrap();
-    let tables = "SELECT format('%I', tablename) FROM pg_tables WHERE schemaname = 'public'";
-    for table in sqlx::query(tables).fetch_all(&pool).await.unwrap() {
-        let table: String = table.get(0);
-        // Bytes are written in hexadecimal digits, which is one of the forms.
-        let rows =
-            sqlx::query(sqlx::AssertSqlSafe(format!("SELECT t::text FROM {table} t"))).fetch_all(&pool).await.unwrap();
-        for row in rows {
-            let text: String = row.get(0);
-            found.look(marks, text.as_bytes(), || format!("{table}: {text}"));
-        }
-    }
-    found
-}
-
-/// Every file below a folder, those of the bus, the database and Docker among them.
-fn files(folder: &Path, marks: &Marks, found: &mut Found) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
-        if kind.is_dir() {
-            files(&path, marks, found);
-        } else if kind.is_file()
-            && let Ok(text) = fs::read(&path)
-        {
-            found.look(marks, &text, || path.display().to_string());
-        }
-    }
-}
 
 /// Somebody with the installation's token.
 pub struct Api {
@@ -231,6 +73,19 @@ async fn signs_in(api: &Api, passwords: [&str; 3]) -> Vec<String> {
     values.chain([secret, csrf]).collect()
 }
 
+/// A creation that fails, and one that is refused. Returns the refusal.
+async fn fails(stage: &Stage, api: &Api, body: &Value) -> Value {
+    let mut broken = body.clone();
+    (broken["name"], broken["image"]) = (json!("broken"), json!("pinacle-lab/none:1"));
+    let failed = api.done(Method::POST, "/pods", broken).await;
+    stage.ends(failed["operation_id"].as_str().unwrap().parse().unwrap()).await;
+    let mut refused = body.clone();
+    (refused["name"], refused["secrets"]) = (json!("refused"), json!(["ONE", "NONE"]));
+    let (status, answer) = api.ask(Method::POST, "/pods", refused).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    answer
+}
+
 async fn has_them(stage: &Stage, pod: PodId, values: &[(&str, &str)]) {
     let host = stage.host_of(pod).await;
     for (name, value) in values {
@@ -255,7 +110,7 @@ async fn marker_secrets_of_every_flow_are_in_their_pods_files_and_nowhere_else()
     let secrets = [&one[..], &two, &three, &password];
     let sampler = Sampler::start(Marks::new(&secrets, &control));
     let shown = tokio::process::Command::new("sleep").arg("600").env("CONTROL", &control).kill_on_drop(true).spawn();
-    let answers = Mutex::new(Vec::new());
+    let mut answers = Vec::new();
 
     for (name, value, project) in [
         ("ONE", &three, Value::Null),
@@ -264,7 +119,7 @@ async fn marker_secrets_of_every_flow_are_in_their_pods_files_and_nowhere_else()
         ("LINES", &three, Value::Null),
     ] {
         let body = json!({ "value": value, "project": project });
-        answers.lock().push(api.done(Method::PUT, &format!("/secrets/{name}"), body).await);
+        answers.push(api.done(Method::PUT, &format!("/secrets/{name}"), body).await);
     }
     let body = json!({ "name": "marked", "secrets": ["ONE", "LINES"], "project": "shop", "environment": { "CONTROL": control } });
     let made = api.done(Method::POST, "/pods", body.clone()).await;
@@ -287,18 +142,9 @@ async fn marker_secrets_of_every_flow_are_in_their_pods_files_and_nowhere_else()
     stage.succeeds(operation).await;
     has_them(&stage, pod, &values).await;
 
-    // What fails.
-    let mut broken = body.clone();
-    (broken["name"], broken["image"]) = (json!("broken"), json!("pinacle-lab/none:1"));
-    let failed = api.done(Method::POST, "/pods", broken).await;
-    stage.ends(failed["operation_id"].as_str().unwrap().parse().unwrap()).await;
-    let mut refused = body.clone();
-    (refused["name"], refused["secrets"]) = (json!("refused"), json!(["ONE", "NONE"]));
-    let (status, answer) = api.ask(Method::POST, "/pods", refused).await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
-    answers.lock().push(answer);
+    answers.push(fails(&stage, &api, &body).await);
     for path in ["/pods", "/secrets", "/operations", "/events", "/secrets/ONE/versions", &format!("/pods/{pod}/exec")] {
-        answers.lock().push(api.done(Method::GET, path, Value::Null).await);
+        answers.push(api.done(Method::GET, path, Value::Null).await);
     }
 
     // Passwords, links and sessions are secrets, too. What the gateway makes itself is known only now.
@@ -326,7 +172,7 @@ async fn marker_secrets_of_every_flow_are_in_their_pods_files_and_nowhere_else()
     let mut found = Found::default();
     files(&stage.lab.folder(), &marks, &mut found);
     found.check("the files of the host and of the services");
-    let answered = format!("{:?}", answers.lock());
+    let answered = format!("{answers:?}");
     assert!(!marks.has_secret(answered.as_bytes()), "{answered}");
 
     let removed = api.done(Method::DELETE, &format!("/pods/{pod}"), Value::Null).await;

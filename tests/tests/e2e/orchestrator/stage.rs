@@ -31,15 +31,17 @@ impl Stage {
         let bus = nats.bus_with_topology().await;
         let mut started = Vec::new();
         for copy in 0..copies {
-            let launch = Launch::service("pinacle-orchestrator")
-                .env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY)
-                .named(&format!("orchestrator-{copy}"))
-                .in_sandbox(nats.sandbox())
-                .envs(nats.env(User::ORCHESTRATOR))
-                .ready_on_admin_port();
-            started.push(launch.start().await);
+            let launch = Self::launch(&nats).named(&format!("orchestrator-{copy}"));
+            started.push(launch.ready_on_admin_port().start().await);
         }
         Self { copies: started, bus, nats }
+    }
+
+    pub fn launch(nats: &Nats) -> Launch {
+        Launch::service("pinacle-orchestrator")
+            .in_sandbox(nats.sandbox())
+            .envs(nats.env(User::ORCHESTRATOR))
+            .env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY)
     }
 
     /// A host that is online.
