@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_cookie_opens_no_websocket_and_counts_only_without_a_token() {
         let cookie = (header::COOKIE, "a=b; pinacle_session=xyz");
-        assert_eq!(found(&headers(&[cookie.clone()])), Some(Shown::Session("xyz")));
+        assert_eq!(found(&headers(std::slice::from_ref(&cookie))), Some(Shown::Session("xyz")));
         assert_eq!(found(&headers(&[(header::UPGRADE, "websocket"), cookie.clone()])), None);
         assert_eq!(found(&headers(&[(header::AUTHORIZATION, "Bearer abc"), cookie])), Some(Shown::Token("abc")));
     }

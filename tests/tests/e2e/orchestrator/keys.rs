@@ -44,7 +44,8 @@ async fn copies_that_start_at_once_have_the_same_keys_and_keep_them() {
 #[tokio::test]
 async fn it_refuses_to_start_without_its_key_or_with_one_that_others_may_read() {
     let (nats, sandbox) = (Nats::start().await, Sandbox::new());
-    let launch = || Launch::service("pinacle-orchestrator").envs(nats.env(User::ORCHESTRATOR)).env("PINACLE__ADMIN__LISTEN", "");
+    let launch =
+        || Launch::service("pinacle-orchestrator").envs(nats.env(User::ORCHESTRATOR)).env("PINACLE__ADMIN__LISTEN", "");
     let mut without = launch().spawn();
     assert_eq!(without.wait(SOON).await.code(), Some(64));
     assert!(without.log_text().contains("orchestrator.key: there is none"), "{}", without.log_text());
