@@ -327,12 +327,12 @@ start() {
         none)
             has start-stop-daemon || die "nothing here starts services: start $PROGRAM --config $CONFIG as $USER_NAME yourself"
             [ $changed = no ] || stop
-            if start-stop-daemon --status --pidfile "$PIDFILE" --exec "$PROGRAM" 2>/dev/null; then return; fi
+            if start-stop-daemon --status --pidfile "$PIDFILE" --user "$USER_NAME" 2>/dev/null; then return; fi
             # The log may hold what nobody else should read.
             [ -e "$LOG" ] || (umask 027 && : >"$LOG")
             chown "$USER_NAME:$USER_NAME" "$LOG"
             start-stop-daemon --start --background --make-pidfile --pidfile "$PIDFILE" --chuid "$USER_NAME:$USER_NAME" \
-                --umask 077 --startas /bin/sh --exec "$PROGRAM" -- \
+                --user "$USER_NAME" --umask 077 --startas /bin/sh -- \
                 -c "exec $PROGRAM --config $CONFIG >>$LOG 2>&1" >/dev/null
             say "started the agent; nothing here starts services, so start it again after a boot: run this script"
             ;;
@@ -345,7 +345,7 @@ stop() {
         openrc) rc-service -q pinacle-agent stop 2>/dev/null || true ;;
         none)
             if has start-stop-daemon && [ -e "$PIDFILE" ]; then
-                start-stop-daemon --stop --retry 15 --oknodo --pidfile "$PIDFILE" --exec "$PROGRAM" >/dev/null || true
+                start-stop-daemon --stop --retry 15 --oknodo --pidfile "$PIDFILE" --user "$USER_NAME" >/dev/null || true
                 rm -f "$PIDFILE"
             fi
             ;;
