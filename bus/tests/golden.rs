@@ -6,9 +6,22 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use pinacle_bus::contract::{
-    HostId, Message, OperationId, PodId, RequestId, SCHEMA_VERSION, Timestamp, audit::*, command::*, dead::DeadLetter,
-    decode, event::Event, exec::ExecRecord, host::*, inventory::Inventory, key::*, ledger::*, metrics::Metrics, pod::*,
-    reconciler::ReconcilerStatus, request::*,
+    HostId, Message, OperationId, PodId, RequestId, SCHEMA_VERSION, Timestamp,
+    audit::*,
+    command::*,
+    dead::DeadLetter,
+    decode,
+    event::Event,
+    exec::ExecRecord,
+    grant::{self, Role},
+    host::*,
+    inventory::Inventory,
+    key::*,
+    ledger::*,
+    metrics::Metrics,
+    pod::*,
+    reconciler::ReconcilerStatus,
+    request::*,
 };
 
 fn folder(version: u32) -> PathBuf {
@@ -147,4 +160,37 @@ fn the_page_of_subjects_is_what_the_code_prints() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/SUBJECTS.md");
     let page = fs::read_to_string(&path).unwrap_or_default();
     assert!(page == pinacle_bus::contract::document::subjects(), "run `pinacle subjects > docs/SUBJECTS.md`");
+}
+
+/// Who may do what, as `nats/README.md` has it.
+fn grants() -> String {
+    let list =
+        |subjects: &[String]| subjects.iter().map(|subject| format!("- `{subject}`\n")).collect::<Vec<_>>().concat();
+    let mut page = String::new();
+    let roles = Role::ALL.into_iter().map(|role| (role.name(), role.grant()));
+    for (name, grant) in [("a host", grant::host())].into_iter().chain(roles) {
+        page += &format!("\n### {name}\n\npublishes\n{}", list(&grant.publish));
+        if !grant.never_publish.is_empty() {
+            page += &format!("\nbut never\n{}", list(&grant.never_publish));
+        }
+        page += &format!("\nhears\n{}", list(&grant.subscribe));
+        if let Some(time) = grant.answer_for {
+            page += &format!("\nanswers whoever sent it a command, for {} min\n", time.as_secs() / 60);
+        }
+    }
+    page
+}
+
+#[test]
+fn the_page_of_grants_is_what_the_code_grants() {
+    const BEGIN: &str = "<!-- grants: bus/tests/golden.rs writes what follows with UPDATE_GRANTS=1 -->\n";
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../nats/README.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (shown, after) = rest.split_once("\n## ").unwrap();
+    if std::env::var_os("UPDATE_GRANTS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{}\n## {after}", grants())).unwrap();
+        return;
+    }
+    assert!(shown == grants(), "run UPDATE_GRANTS=1 cargo nextest run -p pinacle-bus page_of_grants");
 }

@@ -24,11 +24,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::serve::Listener;
-use pinacle_bus::{
-    client::Bus,
-    service::{Context, OnFailure},
-    settings::Secret,
-};
+use pinacle_bus::{client::Bus, service::Context, settings::Secret};
 use pinacle_store::{Database, Timeouts};
 use tracing::{info, warn};
 
@@ -49,8 +45,6 @@ use crate::{
 
 /// A connection on which nothing moves for so long is closed, unless something of ours takes longer.
 const IDLE: Duration = Duration::from_secs(75);
-/// How long one attempt to apply the bus's topology goes on before it counts as failed.
-const TOPOLOGY: Duration = Duration::from_secs(30);
 
 /// Starts the gateway's tasks and returns.
 ///
@@ -71,17 +65,6 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     )
     .context("read database.url")?;
 
-    let topology = bus.clone();
-    let stop = context.shutdown.clone();
-    context.supervisor.spawn("topology", OnFailure::Restart, move || {
-        let (bus, stop) = (topology.clone(), stop.clone());
-        async move {
-            match stop.run_until_cancelled(bus.await_topology(TOPOLOGY)).await {
-                Some(applied) => applied.context("apply the bus's topology"),
-                None => Ok(()),
-            }
-        }
-    });
     let trust = Trust::start(&context, &settings.gateway, &settings.bus, &database).await?;
     let vault = Arc::new(vault(&settings.gateway, &database)?);
     let accounts = accounts(&context, &settings.gateway, &database, &vault)?;

@@ -26,9 +26,6 @@ use known::Known;
 use metrics::Pipeline;
 use projections::Projector;
 
-/// One attempt to apply the topology; attempts go on while the bus is away.
-const TOPOLOGY: Duration = Duration::from_secs(30);
-
 /// Starts the service's tasks in `context`; they end when it shuts down.
 ///
 /// # Errors
@@ -98,14 +95,10 @@ pub async fn start(context: Context, settings: IngestProgram) -> anyhow::Result<
     Ok(())
 }
 
-/// Applies the topology and opens the buckets, however long the bus is away.
+/// Opens the buckets, however long the bus is away or the orchestrator has not made them.
 async fn open(bus: &Bus) -> Known {
     loop {
-        let opened = async {
-            bus.await_topology(TOPOLOGY).await?;
-            Known::open(bus).await
-        };
-        match opened.await {
+        match Known::open(bus).await {
             Ok(known) => return known,
             Err(error) => {
                 warn!(%error, "cannot open the buckets yet; trying again");

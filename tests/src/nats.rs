@@ -25,6 +25,8 @@ use crate::{
     sandbox::Sandbox,
 };
 
+/// As `single.conf`, with all that clients say in the log.
+const TRACED: &str = "traced.conf";
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who connects.
@@ -77,20 +79,25 @@ pub struct Nats {
 impl Nats {
     /// Starts one and waits until JetStream answers.
     pub async fn start() -> Self {
-        Self::start_at("127.0.0.1", &[]).await
+        Self::start_at("127.0.0.1", &[], "single.conf").await
+    }
+
+    /// Starts one that writes all that clients say into its log.
+    pub async fn start_traced() -> Self {
+        Self::start_at("127.0.0.1", &[], TRACED).await
     }
 
     /// Starts one that hosts in network namespaces of their own can reach as well, under this address.
     pub(crate) async fn start_for_lab(address: &str) -> Self {
-        Self::start_at("0.0.0.0", &[address.to_owned()]).await
+        Self::start_at("0.0.0.0", &[address.to_owned()], "single.conf").await
     }
 
-    async fn start_at(address: &str, names: &[String]) -> Self {
+    async fn start_at(address: &str, names: &[String], configuration: &str) -> Self {
         let sandbox = Sandbox::new();
         let trust = Trust::make(&sandbox, names);
         let port = machine::free_port();
         let monitor = machine::free_address();
-        let launch = trust.server(&sandbox, "nats", "single.conf").args([
+        let launch = trust.server(&sandbox, "nats", configuration).args([
             "-a",
             address,
             "-p",
@@ -283,6 +290,8 @@ impl Trust {
         ] {
             fs::write(folder.join(name), text).unwrap();
         }
+        let traced = "include \"single.conf\"\ntrace: true\nmax_traced_msg_len: 16\n";
+        fs::write(folder.join(TRACED), traced).unwrap();
         for name in ["single.conf", "cluster.conf"] {
             fs::copy(machine::repository().join("nats").join(name), folder.join(name)).unwrap();
         }

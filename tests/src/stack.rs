@@ -27,6 +27,7 @@ pub struct Builder {
     gateway: usize,
     agent: usize,
     docker: Option<String>,
+    traced: bool,
     settings: Vec<(String, String)>,
 }
 
@@ -68,9 +69,15 @@ impl Builder {
         self
     }
 
+    /// With all that clients say in the bus's log.
+    pub fn traced(mut self) -> Self {
+        self.traced = true;
+        self
+    }
+
     /// Starts everything and waits until each part is ready.
     pub async fn start(self) -> Stack {
-        let nats = Nats::start().await;
+        let nats = if self.traced { Nats::start_traced().await } else { Nats::start().await };
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
         let sandbox = Sandbox::new();

@@ -129,7 +129,7 @@ pub enum Subject {
 
 /// Subjects with wildcards, for streams, consumers and subscriptions.
 pub mod filter {
-    use super::{HostId, PREFIX, PodId};
+    use super::{EventKind, HostId, PREFIX, PodId};
 
     /// Every heartbeat.
     pub fn heartbeats() -> String {
@@ -151,6 +151,16 @@ pub mod filter {
         format!("{PREFIX}.cmd.{host}.*")
     }
 
+    /// Every command to any host.
+    pub fn commands_to_all() -> String {
+        format!("{PREFIX}.cmd.*.*")
+    }
+
+    /// A command to any host.
+    pub fn command(verb: &str) -> String {
+        format!("{PREFIX}.cmd.*.{verb}")
+    }
+
     /// Every request.
     pub fn requests() -> String {
         format!("{PREFIX}.req.*.*.*")
@@ -159,6 +169,11 @@ pub mod filter {
     /// Every event.
     pub fn events() -> String {
         format!("{PREFIX}.evt.*.*.*")
+    }
+
+    /// Every event of one kind of thing.
+    pub fn events_of(kind: EventKind) -> String {
+        format!("{PREFIX}.evt.{}.*.*", kind.as_str())
     }
 
     /// Every command's result.

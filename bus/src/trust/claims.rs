@@ -105,13 +105,14 @@ struct Permission {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allow: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    deny: Vec<&'static str>,
+    deny: Vec<String>,
 }
 
 impl Permission {
-    fn only(subjects: &[String]) -> Self {
+    fn only(allow: &[String], never: &[String]) -> Self {
         // To the server no list at all means no limit at all.
-        Self { allow: subjects.to_vec(), deny: if subjects.is_empty() { vec![">"] } else { Vec::new() } }
+        let deny = if allow.is_empty() { vec![">".into()] } else { never.to_vec() };
+        Self { allow: allow.to_vec(), deny }
     }
 }
 
@@ -138,8 +139,8 @@ struct Limits {
 impl Limits {
     fn of(grant: &Grant, subscriptions: i64) -> Self {
         Self {
-            publish: Permission::only(&grant.publish),
-            subscribe: Permission::only(&grant.subscribe),
+            publish: Permission::only(&grant.publish, &grant.never_publish),
+            subscribe: Permission::only(&grant.subscribe, &[]),
             resp: grant
                 .answer_for
                 .map(|time| Answers { max: UNLIMITED, ttl: u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) }),

@@ -31,4 +31,6 @@ mod ssh;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod trust;
+#[cfg(test)]
 mod whole;
