@@ -13,7 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, VerifyArgs};
 pub(crate) use commands::{DeadCommand, EventsArgs, MigrateCommand, MigrateRun, ReplayArgs, UpArgs, WatchArgs};
-pub(crate) use host::{HostCommand, HostList, HostStateArg, JoinTerms, LabelChange, Maintenance, Provision};
+pub(crate) use host::{HostCommand, HostList, HostStateArg, JoinTerms, LabelChange, MaintenanceWindow, Provision};
 pub(crate) use people::{QuotaArgs, Switch, TeamCommand, TokenArgs, TokenCommand, UserCommand};
 pub(crate) use pod::{CreateArgs, ExecArgs, LogArgs, OpCommand, PodAction, PodCommand, PodList, Wait};
 pub(crate) use secret::{SecretCommand, SecretPlace, SshKeyCommand};

@@ -161,7 +161,7 @@ Examples:
         /// Its name or id
         host: String,
         #[command(flatten)]
-        window: Maintenance,
+        window: MaintenanceWindow,
     },
     /// Say whose pods a host takes
     #[command(after_help = "\
@@ -241,7 +241,7 @@ pub(crate) struct Provision {
 
 /// A window of maintenance.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Maintenance {
+pub(crate) struct MaintenanceWindow {
     /// How long it lasts, such as 2h
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::terms::change;
 use crate::{
     api::{Api, segment},
-    args::{Global, Maintenance, Yes},
+    args::{Global, MaintenanceWindow, Yes},
     failure::Failure,
     terminal::Terminal,
 };
@@ -74,7 +74,7 @@ pub(super) async fn maintenance(
     global: &Global,
     terminal: &Terminal,
     host: &str,
-    wanted: Maintenance,
+    wanted: MaintenanceWindow,
 ) -> Result<(), Failure> {
     let mut windows: Vec<Value> = Vec::new();
     if !wanted.clear {
