@@ -124,7 +124,12 @@ fn orchestrator(draft: Draft) -> Draft {
         .recalls(StreamName::Heartbeats)
         .recalls(StreamName::Events)
         .recalls(StreamName::Requests)
-        .recalls(StreamName::Inventory);
+        .recalls(StreamName::Inventory)
+        // What a host that is removed has said last.
+        .says(
+            [StreamName::Heartbeats, StreamName::Inventory]
+                .map(|stream| format!("$JS.API.STREAM.PURGE.{}", stream.as_str())),
+        );
     let draft = [HOSTS, PODS, LEDGER, KEYS].iter().fold(draft, |draft, bucket| draft.follows(bucket));
     let draft =
         [HOSTS, PODS, LEDGER, LEASES, STATUS, KEYS].iter().fold(draft, |draft, bucket| draft.writes(bucket, ">"));
