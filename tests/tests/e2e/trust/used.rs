@@ -48,8 +48,8 @@ fn is_for_other_days(subject: &str) -> bool {
     let of_pods = ["pinacle.v1.exec.", "pinacle.v1.cmd.*.logs", "EXEC", "$KV.ledger.", "DIRECT.GET.KV_ledger"];
     // A flow that broke off is made anew; what is there already is changed rather than made.
     let when_broken = ["CONSUMER.CREATE.", "CONSUMER.DELETE.", "STREAM.CREATE.", "STREAM.UPDATE."];
-    // Asked for when another copy left something behind, or a person sets a host's terms.
-    let when_asked = ["GET.HEARTBEATS", "GET.INVENTORY", "GET.REQUESTS", "pinacle.v1.cmd.*.inventory"];
+    // Asked for when another copy left something behind, or a person sets a host's terms or removes it.
+    let when_asked = ["GET.HEARTBEATS", "GET.INVENTORY", "GET.REQUESTS", "STREAM.PURGE.", "pinacle.v1.cmd.*.inventory"];
     // One kind of message that nobody can read stands for all.
     let bad_messages = ["pinacle.v1.dead.", "pinacle.v1.host.*.inventory"];
     of_pods.iter().chain(&when_broken).chain(&when_asked).chain(&bad_messages).any(|part| subject.contains(part))
