@@ -87,6 +87,7 @@ fn decoders() -> Vec<(&'static str, Decoder, Vec<u8>)> {
         TakeInventory,
         SetInterval,
         Logs,
+        RotateKey,
         CreatePod,
         HostLedger,
         IdempotentRequest,

@@ -187,6 +187,6 @@ async fn join(api: &Api, terminal: &Terminal, decline: bool) -> Result<(), Failu
         false => ("/invitations/accept", "joined"),
     };
     let answer = api.change(Method::POST, path, &json!({ "token": token })).await?;
-    let team = answer["team_id"].as_str().unwrap_or_default().to_owned();
+    let team = answer.get("team_id").and_then(Value::as_str).unwrap_or_default().to_owned();
     terminal.done(&answer, &format!("you have {done} {team}"))
 }

@@ -75,5 +75,5 @@ async fn create(api: &Api, terminal: &Terminal, args: TokenArgs) -> Result<(), F
         return terminal.document(&made);
     }
     terminal.hint("keep it as a password: it is told this once");
-    terminal.line(made["token"].as_str().unwrap_or_default())
+    terminal.line(made.get("token").and_then(Value::as_str).unwrap_or_default())
 }

@@ -117,15 +117,15 @@ async fn quota(api: &Api, terminal: &Terminal, args: QuotaArgs) -> Result<(), Fa
     let (used, limits) = (&quota.used, &quota.limits);
     let mut table = terminal.table(&["of", "used", "at most"]);
     let cores = |millis: u64| format!("{:.1}", millis as f64 / 1000.0);
-    let rows: [(&str, u64, Option<u64>, &dyn Fn(u64) -> String); 4] = [
-        ("pods", used.pods, limits.pods, &|pods| pods.to_string()),
-        ("cores", used.cpu_millis, limits.cpu_millis, &cores),
-        ("memory", used.memory_bytes, limits.memory_bytes, &bytes),
-        ("disk", used.disk_bytes, limits.disk_bytes, &bytes),
+    let rows = [
+        ("pods", used.pods.to_string(), limits.pods.map(|pods| pods.to_string())),
+        ("cores", cores(used.cpu_millis), limits.cpu_millis.map(cores)),
+        ("memory", bytes(used.memory_bytes), limits.memory_bytes.map(bytes)),
+        ("disk", bytes(used.disk_bytes), limits.disk_bytes.map(bytes)),
     ];
-    for (what, used, limit, shown) in rows {
-        let limit = limit.map_or_else(|| "-".to_owned(), shown);
-        table.add_row(vec![Tone::Plain.cell(what), number(shown(used)), number(limit)]);
+    for (what, used, limit) in rows {
+        let limit = limit.unwrap_or_else(|| "-".to_owned());
+        table.add_row(vec![Tone::Plain.cell(what), number(used), number(limit)]);
     }
     terminal.print(&mut table)
 }

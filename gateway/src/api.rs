@@ -110,6 +110,11 @@ type Shared = axum::extract::State<Arc<App>>;
 
 /// Everything below `/api/v1`. A route that is not registered here is neither served nor documented.
 fn v1() -> OpenApiRouter<Arc<App>> {
+    fleet().merge(people())
+}
+
+/// What runs, and what happened to it.
+fn fleet() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(version::version))
         .routes(routes!(hosts::list))
@@ -165,6 +170,11 @@ fn v1() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ssh_key::show))
         .routes(routes!(ssh_key::rotate))
         .routes(routes!(live::live))
+}
+
+/// Who may do something, and how they are known.
+fn people() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
         .routes(routes!(sessions::ticket))
         .routes(routes!(sessions::list, sessions::end_others))
         .routes(routes!(sessions::end))

@@ -52,7 +52,8 @@ fn in_scope(scope: &Scope) -> Condition {
     let of = |owners: &BTreeSet<String>| {
         Condition::any().add(audit_entry::Column::Actor.is_in(owners)).add(audit_entry::Column::Owner.is_in(owners))
     };
-    scope.owners().map_or_else(Condition::all, of)
+    // Around it, what is added narrows.
+    Condition::all().add_option(scope.owners().map(of))
 }
 
 impl Database {

@@ -78,6 +78,10 @@ impl Builder {
     /// Starts everything and waits until each part is ready.
     pub async fn start(self) -> Stack {
         let nats = if self.traced { Nats::start_traced().await } else { Nats::start().await };
+        if self.orchestrator == 0 {
+            // No service but that one may make streams.
+            nats.bus_with_topology().await;
+        }
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
         let sandbox = Sandbox::new();

@@ -154,7 +154,7 @@ Examples:
     /// Keep new pods off a host for a while
     #[command(after_help = "\
 Examples:
-  pinacle host maintenance my-machine --for 2h --reason 'a new disk'
+  pinacle host maintenance my-machine --for 2h --reason disks
   pinacle host maintenance my-machine --after 1d --for 2h
   pinacle host maintenance my-machine --clear")]
     Maintenance {

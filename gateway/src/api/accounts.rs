@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::TimeDelta;
-use pinacle_bus::contract::{Timestamp, audit::AuditOutcome};
+use pinacle_bus::contract::Timestamp;
 use pinacle_store::{AccountRow, AccountTokenPurpose};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{Shared, json};
 use crate::{
     accounts::{Accounts, Errand, provider::Provider},
-    audit::{self, Entry},
+    audit,
     extract::FromBody,
     identity::{Actor, Identity},
     problem::{Code, Problem},
@@ -244,7 +244,6 @@ pub struct SetPassword {
     request_body = SetPassword, responses((status = 200, body = Account)))]
 pub async fn set_password(app: Shared, FromBody(body): FromBody<SetPassword>) -> Result<Response, Problem> {
     let account = app.accounts.set_password_by_link(&body.token, body.password).await?;
-    let said = Entry::new("account_set_password", AuditOutcome::Succeeded).on("user", &account.user_id);
-    audit::note(&app.live, None, said.owned_by(&account.user_id)).await;
+    audit::about("user", &account.user_id, Some(&account.user_id));
     Ok(json(&Account::from(account)))
 }

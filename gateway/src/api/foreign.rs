@@ -7,6 +7,8 @@ use axum::{
     response::{AppendHeaders, IntoResponse, Response},
     routing::get,
 };
+use pinacle_bus::contract::audit::AuditOutcome;
+use pinacle_store::AccountRow;
 use serde::Deserialize;
 use std::sync::Arc;
 use tracing::warn;
@@ -16,7 +18,10 @@ use crate::{
     accounts::{
         flow::{self, Flow},
         provider::{Provider, ProviderError},
+        session::Fresh,
     },
+    audit::{self, Entry},
+    identity::{Actor, Via},
     problem::{Code, Problem},
 };
 
@@ -87,8 +92,18 @@ async fn callback(
         return Ok(go(&format!("/sign-in?next={}#pending={pending}", escaped(&flow.next)), [farewell]));
     }
     let fresh = replace(&app, &account, &headers).await?;
+    note_sign_in(&app, &account, &fresh).await;
     let [session, csrf] = fresh.cookies;
     Ok(go(&flow.next, [session, csrf, farewell]))
+}
+
+/// These addresses are none of the API's, whose requests are recorded by themselves.
+async fn note_sign_in(app: &App, account: &AccountRow, fresh: &Fresh) {
+    if let (Ok(user_id), Ok(login_id)) = (account.user_id.parse(), fresh.row.login_id.parse()) {
+        let actor = Actor::User { user_id, via: Via::Session(login_id) };
+        let said = Entry::new("session_create", AuditOutcome::Succeeded).on("user", user_id);
+        audit::note(&app.live, Some(actor), said.owned_by(&account.user_id)).await;
+    }
 }
 
 /// Back to the page, which says why.

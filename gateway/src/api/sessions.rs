@@ -5,7 +5,7 @@ use axum::{
     response::{AppendHeaders, IntoResponse, Response},
 };
 use chrono::{TimeDelta, Utc};
-use pinacle_bus::contract::{LoginId, Timestamp, UserId, audit::AuditOutcome};
+use pinacle_bus::contract::{LoginId, Timestamp, UserId};
 use pinacle_store::{AccountRow, AccountTokenPurpose, LiveTicketRow, LoginRow};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,15 +16,13 @@ use crate::{
         session::{self, Fresh, Visit},
         token,
     },
-    audit::{self, Entry},
+    audit,
     extract::{FromBody, FromPath},
     identity::{Actor, Identity, TICKET_PREFIX, Via},
     problem::{Code, Problem},
     request,
 };
 
-/// What the audit log calls it, however somebody signs in.
-const SIGN_IN: &str = "session_create";
 /// How long a page may take to open its WebSocket.
 const TICKET: TimeDelta = TimeDelta::seconds(30);
 
@@ -62,12 +60,8 @@ pub async fn sign_in(app: Shared, headers: HeaderMap, FromBody(body): FromBody<S
         audit::about("email", &body.email, None);
     }
     app.limits.check_login(&body.email, address)?;
-    let admit = async {
-        let account = app.accounts.check(&body.email, body.password).await?;
-        app.accounts.check_factor(&account, body.code.as_deref()).await?;
-        Ok(account)
-    };
-    let account = recorded(&app, SIGN_IN, None, admit.await).await?;
+    let account = app.accounts.check(&body.email, body.password).await?;
+    app.accounts.check_factor(&account, body.code.as_deref()).await?;
     app.limits.login_succeeded(&body.email, address);
     begin(&app, account, &headers).await
 }
@@ -98,9 +92,9 @@ pub async fn second_factor(
     let found = app.database.account_of_token(&digest, &[AccountTokenPurpose::Factor], now).await?;
     let (account, _) = found.ok_or_else(refused)?;
     let address = request::address();
+    audit::about("user", &account.user_id, Some(&account.user_id));
     app.limits.check_login(&account.email, address)?;
-    let checked = app.accounts.check_factor(&account, Some(&body.code)).await;
-    recorded(&app, SIGN_IN, Some(&account), checked).await?;
+    app.accounts.check_factor(&account, Some(&body.code)).await?;
     if !app.database.account_token_take(&digest, now).await? {
         return Err(refused());
     }
@@ -108,38 +102,12 @@ pub async fn second_factor(
     begin(&app, account, &headers).await
 }
 
-/// What the audit log says of somebody who was not let in. What they typed for an address is not kept: it may be anything.
-async fn recorded<T>(
-    app: &App,
-    action: &str,
-    account: Option<&AccountRow>,
-    outcome: Result<T, Problem>,
-) -> Result<T, Problem> {
-    if let Err(problem) = &outcome
-        && problem.code().status().is_client_error()
-        && problem.code() != Code::SecondFactorNeeded
-    {
-        let mut said = Entry::new(action, AuditOutcome::Refused);
-        said.status = Some(problem.code().status().as_u16());
-        if let Some(account) = account {
-            said = said.on("user", &account.user_id);
-        }
-        audit::note(&app.live, None, said).await;
-    }
-    outcome
-}
-
-/// Begins a session, and says so in the audit log; the one that the browser had ends.
+/// Begins a session; the one that the browser had ends.
 pub(super) async fn replace(app: &App, account: &AccountRow, headers: &HeaderMap) -> Result<Fresh, Problem> {
     let accounts = &app.accounts;
     let fresh = accounts.begin(account, Visit::new(request::address(), headers)).await?;
     if let Some(digest) = session::cookie(headers, accounts.sessions.cookie()).and_then(token::digest) {
         accounts.database.login_end_by_token(&digest).await?;
-    }
-    if let (Ok(user_id), Ok(login_id)) = (account.user_id.parse(), fresh.row.login_id.parse()) {
-        let actor = Actor::User { user_id, via: Via::Session(login_id) };
-        let said = Entry::new(SIGN_IN, AuditOutcome::Succeeded).on("user", user_id).owned_by(&account.user_id);
-        audit::note(&app.live, Some(actor), said).await;
     }
     Ok(fresh)
 }

@@ -14,7 +14,7 @@ use pinacle_bus::{
     client::AskError,
     contract::{
         HostId, PodId, Subject,
-        command::{FaultCode, Logs, Ping, Sample, SetInterval, TakeInventory, VERBS, Version},
+        command::{FaultCode, Logs, Ping, RotateKey, Sample, SetInterval, TakeInventory, VERBS, Version},
         host::DockerState,
         metrics::Metrics,
         topology::StreamName,
@@ -344,6 +344,9 @@ async fn every_command_is_answered() {
     tried.insert("logs");
     let logs = Logs { pod_id: PodId::new(), tail: 10, since: None, follow_seconds: 0 };
     assert_eq!(fault(fixture.ask(&logs).await), FaultCode::Unavailable, "there is no docker here");
+
+    tried.insert("rotate-key");
+    assert_eq!(fault(fixture.ask(&RotateKey {}).await), FaultCode::Unavailable, "its key comes from its settings");
 
     assert_eq!(tried, VERBS.iter().copied().collect(), "every command that there is");
 }

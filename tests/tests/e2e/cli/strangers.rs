@@ -14,14 +14,20 @@ use crate::gateway::{
     tenants::text,
 };
 
-/// Every usage in the help, as words.
-fn usages() -> Vec<Vec<String>> {
+/// Every usage in the help, as words, and whether it wants to hear `--yes` where something is lost.
+fn usages() -> Vec<(Vec<String>, bool)> {
     let file = machine::repository().join("cli/src/args/snapshots/pinacle__args__tests__every_commands_help.snap");
     let help = fs::read_to_string(file).unwrap();
-    let usages = help.lines().filter_map(|line| line.trim().strip_prefix("Usage: pinacle "));
+    let mut usages: Vec<(Vec<String>, bool)> = Vec::new();
+    for line in help.lines().map(str::trim) {
+        if let Some(usage) = line.strip_prefix("Usage: pinacle ") {
+            let words = usage.split_whitespace().filter(|word| *word != "[OPTIONS]").map(str::to_owned).collect();
+            usages.push((words, false));
+        } else if let Some((_, sure)) = usages.last_mut().filter(|_| line.starts_with("-y, --yes")) {
+            *sure = true;
+        }
+    }
     usages
-        .map(|usage| usage.split_whitespace().filter(|word| *word != "[OPTIONS]").map(str::to_owned).collect())
-        .collect()
 }
 
 fn without(outcome: &Outcome, id: &str) -> (Option<i32>, String, String) {
@@ -43,7 +49,7 @@ async fn no_command_tells_a_stranger_what_there_is() {
     let gateway = format!("http://{}", stage.address);
     let environment = [("PINACLE_GATEWAY", gateway.as_str()), ("PINACLE_TOKEN", eve.token.as_str())];
     let mut tried = 0;
-    for usage in usages() {
+    for (usage, sure) in usages() {
         let pairs = match usage.iter().map(String::as_str).find(|word| ["<POD>", "<HOST>", "<ID>"].contains(word)) {
             Some("<POD>") => vec![(pod.clone(), PodId::new().to_string()), ("anns-pod".into(), "no-such-pod".into())],
             Some("<HOST>") => {
@@ -61,9 +67,6 @@ async fn no_command_tells_a_stranger_what_there_is() {
             });
             filled.collect()
         };
-        // Where something is lost it wants to hear so.
-        let last = usage[..2].join(" ");
-        let sure = ["pod rm", "host trust-keys", "host rm", "host disable", "host rotate-key"].contains(&last.as_str());
         for (hers, never) in pairs {
             let run = |id: &str| {
                 let mut words = words(id);

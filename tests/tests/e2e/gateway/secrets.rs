@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use pinacle_bus::{
     client::Bucket,
     contract::{
-        RequestId, Subject, TeamId, Timestamp, TokenId, UserId,
+        RequestId, Subject, TeamId, Timestamp, UserId,
         key::{POD_SECRETS, SEALING_KEY, SealingKey},
         request::Request,
         topology::{KEYS, StreamName},
@@ -15,12 +15,14 @@ use pinacle_bus::{
 use pinacle_tests::{Nats, Postgres, Sandbox, eventually, machine};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::{Answer, SOON, Stage, TOKEN, answer, client};
+use super::{
+    stage::{Answer, SOON, Stage, TOKEN, answer, client},
+    tenants::text,
+};
 
 const MARKER: &str = "value-that-nobody-may-see-again";
 
@@ -30,28 +32,12 @@ struct Person {
     token: String,
 }
 
-async fn person(pool: &PgPool, name: &str, grants: &[&str]) -> Person {
-    let (id, token) = (UserId::new(), format!("pin_{name}_0123456789abcdef0123456789abcdef"));
-    let insert = "INSERT INTO account (user_id, email, name, is_admin, created_at) VALUES ($1, $2, $3, false, now())";
-    sqlx::query(insert)
-        .bind(id.to_string())
-        .bind(format!("{name}@example.org"))
-        .bind(name)
-        .execute(pool)
-        .await
-        .unwrap();
-    sqlx::query(
-        "INSERT INTO api_token (token_id, user_id, name, token_hash, grants, created_at) VALUES ($1, $2, $3, $4, $5, now())",
-    )
-    .bind(TokenId::new().to_string())
-    .bind(id.to_string())
-    .bind(name)
-    .bind(Sha256::digest(token.as_bytes()).to_vec())
-    .bind(grants.iter().map(|grant| (*grant).to_owned()).collect::<Vec<_>>())
-    .execute(pool)
-    .await
-    .unwrap();
-    Person { id, token }
+async fn person(stage: &Stage, name: &str, grants: &[&str]) -> Person {
+    let somebody = stage.person(name, false).await;
+    let body = json!({ "name": "narrow", "grants": grants, "user": somebody.email });
+    let made = stage.as_who(TOKEN, Method::POST, "/tokens", Some(body)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    Person { id: somebody.user_id.parse().unwrap(), token: text(&made.body, "token") }
 }
 
 async fn ask(stage: &Stage, token: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
@@ -115,8 +101,8 @@ async fn a_secret_goes_in_gets_versions_and_never_comes_out() {
 async fn secrets_of_strangers_are_not_there() {
     let stage = Stage::start().await;
     let pool = PgPool::connect(&stage.database).await.unwrap();
-    let (ann, bob) = (person(&pool, "ann", &["read", "pods"]).await, person(&pool, "bob", &["read", "pods"]).await);
-    let looks = person(&pool, "looks", &["read"]).await;
+    let (ann, bob) = (person(&stage, "ann", &["read", "pods"]).await, person(&stage, "bob", &["read", "pods"]).await);
+    let looks = person(&stage, "looks", &["read"]).await;
     let team = TeamId::new();
     sqlx::query("INSERT INTO team (team_id, name, created_at) VALUES ($1, 'crew', now())")
         .bind(team.to_string())
@@ -167,9 +153,8 @@ async fn secrets_of_strangers_are_not_there() {
 #[tokio::test]
 async fn a_pods_secrets_travel_sealed_and_only_the_owners() {
     let stage = Stage::start().await;
-    let pool = PgPool::connect(&stage.database).await.unwrap();
-    let ann = person(&pool, "ann", &["read", "pods"]).await;
-    let bob = person(&pool, "bob", &["read", "pods"]).await;
+    let ann = person(&stage, "ann", &["read", "pods"]).await;
+    let bob = person(&stage, "bob", &["read", "pods"]).await;
     let key = OpeningKey::random();
     let record = SealingKey { public_key: key.public(), private_key: "AA==".into(), made_at: Timestamp::now() };
     let keys: Bucket<SealingKey> = stage.bus.bucket(&KEYS).await.unwrap();

@@ -91,6 +91,7 @@ impl Stage {
             .env("PINACLE__GATEWAY__LISTEN", address.to_string())
             .env("PINACLE__GATEWAY__ADMIN_TOKEN", TOKEN)
             .env("PINACLE__GATEWAY__MASTER_KEY", MASTER_KEY)
+            .env("PINACLE__GATEWAY__AUTHORITY", format!("file:{}", nats.trust().authority_file().display()))
     }
 
     /// Ingest, for what comes from the history.

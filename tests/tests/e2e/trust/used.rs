@@ -50,9 +50,17 @@ fn is_for_other_days(subject: &str) -> bool {
     let when_broken = ["CONSUMER.CREATE.", "CONSUMER.DELETE.", "STREAM.CREATE.", "STREAM.UPDATE."];
     // Asked for when another copy left something behind, or a person sets a host's terms or removes it.
     let when_asked = ["GET.HEARTBEATS", "GET.INVENTORY", "GET.REQUESTS", "STREAM.PURGE.", "pinacle.v1.cmd.*.inventory"];
+    // Asked for when a sample names a pod before its record has come.
+    let when_early = ["DIRECT.GET.KV_pods"];
     // One kind of message that nobody can read stands for all.
     let bad_messages = ["pinacle.v1.dead.", "pinacle.v1.host.*.inventory"];
-    of_pods.iter().chain(&when_broken).chain(&when_asked).chain(&bad_messages).any(|part| subject.contains(part))
+    of_pods
+        .iter()
+        .chain(&when_broken)
+        .chain(&when_asked)
+        .chain(&when_early)
+        .chain(&bad_messages)
+        .any(|part| subject.contains(part))
 }
 
 /// What is granted and was not used.
