@@ -167,7 +167,7 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// The folder with everybody's credentials for the bus; none where [bus] says all.
+    /// The folder with everybody's credentials for the bus; none where `[bus]` says all.
     fn credentials(&self) -> Option<PathBuf> {
         let up = &self.settings.up;
         if up.nats.is_empty() {
