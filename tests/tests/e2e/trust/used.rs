@@ -151,18 +151,22 @@ async fn what_is_granted_is_used_and_what_is_used_is_granted() {
     assert!(refused.is_empty(), "the server refused what a service needs:\n{}", refused.join("\n"));
     let said = read(&log);
     let names = |role| match role {
-        Role::Orchestrator => "pinacle-orchestrator",
-        Role::Ingest => "ingest",
-        Role::Gateway => "gateway",
-        Role::Operator => "pinacle replay",
-        Role::Simulator => "pinacle sim",
+        Role::Orchestrator => &["pinacle-orchestrator"][..],
+        Role::Ingest => &["ingest"],
+        Role::Gateway => &["gateway"],
+        Role::Operator => &["pinacle replay", "pinacle audit"],
+        Role::Simulator => &["pinacle sim"],
     };
     let idle: Vec<(Role, Vec<String>)> = Role::ALL
         .into_iter()
         .map(|role| {
             let grant = role.grant();
-            let (published, subscribed) = &said[names(role)];
-            (role, [unused(&grant.publish, published), unused(&grant.subscribe, subscribed)].concat())
+            let (mut published, mut subscribed) = (BTreeSet::new(), BTreeSet::new());
+            for name in names(role) {
+                published.extend(said[*name].0.iter().cloned());
+                subscribed.extend(said[*name].1.iter().cloned());
+            }
+            (role, [unused(&grant.publish, &published), unused(&grant.subscribe, &subscribed)].concat())
         })
         .filter(|(_, idle)| !idle.is_empty())
         .collect();
