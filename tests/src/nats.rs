@@ -27,6 +27,8 @@ use crate::{
 
 /// As `single.conf`, with all that clients say in the log.
 const TRACED: &str = "traced.conf";
+/// As `single.conf`, but takes clients without TLS as well: a test that looks for a message on its way has to read it.
+const READABLE: &str = "readable.conf";
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who connects.
@@ -89,7 +91,7 @@ impl Nats {
 
     /// Starts one that hosts in network namespaces of their own can reach as well, under this address.
     pub(crate) async fn start_for_lab(address: &str) -> Self {
-        Self::start_at("0.0.0.0", &[address.to_owned()], "single.conf").await
+        Self::start_at("0.0.0.0", &[address.to_owned()], READABLE).await
     }
 
     async fn start_at(address: &str, names: &[String], configuration: &str) -> Self {
@@ -292,6 +294,7 @@ impl Trust {
         }
         let traced = "include \"single.conf\"\ntrace: true\nmax_traced_msg_len: 16\n";
         fs::write(folder.join(TRACED), traced).unwrap();
+        fs::write(folder.join(READABLE), "include \"single.conf\"\nallow_non_tls: true\n").unwrap();
         for name in ["single.conf", "cluster.conf"] {
             fs::copy(machine::repository().join("nats").join(name), folder.join(name)).unwrap();
         }

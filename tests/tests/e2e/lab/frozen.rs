@@ -70,7 +70,7 @@ async fn a_record_that_a_sleeping_copy_had_sent_is_refused_by_the_bus() {
     let stage = stage().await;
     let way = Proxy::start(stage.lab.bus_address()).await;
     let url = format!("nats://{}", way.address());
-    let sleeper = stage.lab.orchestrator(&[("PINACLE__BUS__URL", &url)]).await;
+    let sleeper = stage.lab.orchestrator(&[("PINACLE__BUS__URL", &url), ("PINACLE__BUS__CA_FILE", "")]).await;
     let (id, operation) = stage.create(&pod("sent-a-record")).await;
     stage.is_at(operation, "network").await;
     // That the network is made is on its way, and stays there.
