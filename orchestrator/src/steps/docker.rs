@@ -108,7 +108,8 @@ pub async fn must_be_gone(context: &mut StepContext, what: &str, command: Comman
     if finished.is_success() || is_absent(&finished) {
         return Ok(());
     }
-    if says(&finished, &["already in progress", "in use", "active endpoints"]) {
+    // A paused sandbox may take longer to die than Docker waits: it is then called a zombie, and gone a moment later.
+    if says(&finished, &["already in progress", "in use", "active endpoints", "is zombie"]) {
         return Err(StepError::Again(format!("could not {what} yet: {}", said(&finished))));
     }
     Err(failure(context, what, &finished))
