@@ -10,12 +10,14 @@ use super::part::find_program;
 const TOOL_DEADLINE: Duration = Duration::from_secs(10);
 const FILTERS: [&str; 2] = ["iptables", "ip6tables"];
 const TABLES: [&str; 2] = ["filter", "nat"];
-/// In the folder of a run: no Docker had rules before ours.
+/// In the folder of a run: no other Docker had rules before ours.
 const MARK: &str = "filter-was-clear";
 
-/// Notes before Docker starts whether the packet filter is free of any Docker's rules.
-pub(super) async fn note(run: &Path) {
-    if run_tool("iptables", ["-S", "DOCKER-USER"]).await.is_none() {
+/// Notes before Docker starts whether the packet filter is free of any Docker's rules, but for those that an installation
+/// of ours left which was killed: its mark is still among all `runs`.
+pub(super) async fn note(runs: &Path, run: &Path) {
+    let left = fs::read_dir(runs).into_iter().flatten().flatten().any(|other| is_ours(&other.path()));
+    if left || run_tool("iptables", ["-S", "DOCKER-USER"]).await.is_none() {
         // Without the mark what Docker leaves stays, as it does with any Docker.
         let _ = fs::write(run.join(MARK), "");
     }

@@ -63,12 +63,18 @@ impl Ground {
         let docker = Docker::find(docker_socket).await?;
         let told = |failure: Failure| failure.line();
         let run = run_folder(home);
+        if matches!(docker, Docker::Own(..))
+            && let Some(other) = another_runs(&run)
+        {
+            // Their pods would be on the same bridges, and at the same ports.
+            return Err(format!("another Pinacle runs pods here, by {}: stop that one first", other.display()));
+        }
         make(&run).map_err(told)?;
         let socket = docker.socket(&run);
         let ssh_port = ssh.prepare(home, &run, &socket).await.map_err(told)?;
         let mut pending = Vec::new();
         if let Some(part) = docker.part(home, &run).map_err(told)? {
-            filter::note(&run).await;
+            filter::note(Path::new(RUN), &run).await;
             pending.push((parts.start(part), console.step("docker")));
         }
         pending.push((parts.start(ssh.part(&run, ssh_port)), console.step("ssh")));
@@ -117,13 +123,15 @@ pub(super) async fn clear(home: &Home) {
     let _ = fs::remove_dir_all(&run);
     // Fails while another installation has its own in it.
     let _ = fs::remove_dir(RUN);
-    if filter_is_ours && !another_runs() {
+    if filter_is_ours && another_runs(&run).is_none() {
         filter::clear().await;
     }
 }
 
-/// Whether the Docker of another installation runs, which needs its rules. The folder of one that was killed proves nothing.
-fn another_runs() -> bool {
-    let folders = fs::read_dir(RUN).into_iter().flatten().flatten();
-    folders.map(|folder| folder.path().join(docker::SOCKET)).any(|socket| UnixStream::connect(socket).is_ok())
+/// The socket of another installation's Docker that runs, which needs its rules. The folder of one that was killed proves
+/// nothing.
+fn another_runs(run: &Path) -> Option<PathBuf> {
+    let folders = fs::read_dir(RUN).into_iter().flatten().flatten().map(|folder| folder.path());
+    let sockets = folders.filter(|folder| folder != run).map(|folder| folder.join(docker::SOCKET));
+    sockets.into_iter().find(|socket| UnixStream::connect(socket).is_ok())
 }

@@ -50,6 +50,24 @@ async fn without_gvisor_in_docker_one_line_says_so_and_the_machine_is_watched_al
 }
 
 #[tokio::test]
+async fn a_second_installation_leaves_pods_and_docker_to_the_first() {
+    assert!(machine::is_root(), "tests with Docker take root: run the tests with sudo");
+    let _turn = docker::turn().await;
+    let installation = Installation::new().with_pods();
+    let first = Path::new("/run/pinacle/first");
+    fs::create_dir_all(first).unwrap();
+    let listener = UnixListener::bind(first.join("docker.sock"));
+    let mut up = installation.up().await;
+    fs::remove_dir_all(first).unwrap();
+    drop(listener.unwrap());
+    let log = up.log_text();
+    assert!(log.contains("another Pinacle runs pods here, by /run/pinacle/first/docker.sock: stop that one"), "{log}");
+    assert!(FOR_PODS.iter().all(|part| installation.pid(part).is_none()), "{log}");
+    assert!(installation.ask(&["host", "ls", "--json"]).json()[0]["state"] == "online", "{log}");
+    installation.stop(&mut up, Signal::SIGINT).await;
+}
+
+#[tokio::test]
 async fn a_sample_pod_runs_in_docker_under_gvisor_and_every_later_start_finds_it_again() {
     assert!(machine::is_root(), "tests with Docker take root: run the tests with sudo");
     let _turn = docker::turn().await;
@@ -104,6 +122,8 @@ async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
     // Of another installation that was killed and never came back.
     let other = Path::new("/run/pinacle/killed");
     fs::create_dir_all(other).unwrap();
+    fs::write(other.join("filter-was-clear"), "").unwrap();
+    assert!(Command::new(machine::tool("iptables")).args(["-N", "DOCKER-USER"]).status().unwrap().success());
     // As after a sample pod that was deleted.
     let sample = json!({ "key": "one", "pod_id": "pod_2NxnYz0Gk2pVq8uVb3oZcX7fFqD" });
     fs::write(installation.data().join("sample.json"), sample.to_string()).unwrap();
@@ -155,7 +175,7 @@ async fn its_own_docker_and_ssh_server_end_with_it_whatever_way_it_ends() {
     assert_eq!(in_docker(&installation, &["ps", "--quiet"]), "");
     in_docker(&installation, &run);
     installation.stop(&mut up, Signal::SIGTERM).await;
-    fs::remove_dir(other).unwrap();
+    fs::remove_dir_all(other).unwrap();
     assert!(!installation.run_folder().exists());
     assert!(!Path::new("/sys/class/net/pinacle247").exists());
     let left = rules();
