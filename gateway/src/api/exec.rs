@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use axum::response::Response;
-use pinacle_bus::contract::{PodId, Timestamp};
+use pinacle_bus::contract::Timestamp;
 use pinacle_store::{Direction, ExecFilter, ExecRow};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -140,11 +140,10 @@ async fn read(app: &App, identity: &Identity, query: ExecQuery, about: ExecFilte
     let container_only = query.container_only.unwrap_or(false);
     let filter = ExecFilter { operation_id: query.operation, container_only, ..about };
     let found = app.database.exec_list(identity.scope(), &filter, &page).await?;
-    let pods: BTreeSet<&String> = found.items.iter().filter_map(|row| row.pod_id.as_ref()).collect();
-    for pod in pods {
-        let known = pod.parse().ok().and_then(|pod: PodId| app.live.fleet.pods.get(&pod));
-        if let Some(owner) = known.as_ref().and_then(|known| known.owner()) {
-            audit::looked(&app.live, identity, "exec_list", ("pod", pod), owner).await;
+    if identity.is_admin() {
+        let pods: BTreeSet<&str> = found.items.iter().filter_map(|row| row.pod_id.as_deref()).collect();
+        for (pod, owner) in app.database.pod_owners(identity.scope(), pods).await? {
+            audit::looked(&app.live, identity, "exec_list", ("pod", &pod), &owner).await;
         }
     }
     Ok(json(&Page {

@@ -336,11 +336,16 @@ async fn history(app: &App, identity: &Identity, id: OperationId) -> Result<Oper
     let id = id.to_string();
     match app.database.operation_get(identity.scope(), &id).await {
         Ok((row, steps)) => {
+            let owners = app.database.pod_owners(identity.scope(), [row.target_id.as_str()]).await?;
+            audit::about("operation", &id, owners.get(&row.target_id).map(String::as_str));
             Ok(OperationView { operation: row.into(), steps: steps.into_iter().map(StepView::from).collect() })
         }
         Err(error) if *error.kind() == StoreErrorKind::NotFound => {
             match app.database.request_of_operation(identity.scope(), &id).await {
-                Ok(row) => Ok(row.into()),
+                Ok(row) => {
+                    audit::about("operation", &id, Some(&row.requested_by));
+                    Ok(row.into())
+                }
                 Err(error) if *error.kind() == StoreErrorKind::NotFound => Err(missing()),
                 Err(error) => Err(error.into()),
             }

@@ -1,6 +1,8 @@
 //! Pods.
 
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
+use std::collections::BTreeMap;
+
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 
 use super::keyset;
 use crate::{
@@ -67,5 +69,23 @@ impl Database {
             in_scope(scope).add(Condition::any().add(Column::PodId.eq(id_or_name)).add(Column::Name.eq(id_or_name)));
         let select = keyset(Entity::find().filter(wanted), &PageRequest::first(1), Column::PodId, None::<String>);
         self.within(QUERY, select.one(self.orm())).await?.ok_or_else(missing)
+    }
+
+    /// Whose these pods are or were, by the pods' ids; one that is not in scope is missing.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`].
+    pub async fn pod_owners(
+        &self,
+        scope: &Scope,
+        pods: impl IntoIterator<Item = &str>,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        let mut wanted = Condition::all().add(Column::PodId.is_in(pods));
+        if let Some(owners) = scope.owners() {
+            wanted = wanted.add(Column::Owner.is_in(owners));
+        }
+        let select = Entity::find().select_only().columns([Column::PodId, Column::Owner]).filter(wanted);
+        let rows: Vec<(String, String)> = self.within("find pods' owners", select.into_tuple().all(self.orm())).await?;
+        Ok(rows.into_iter().collect())
     }
 }

@@ -39,7 +39,7 @@ impl Stage {
     }
 
     /// Tells of an operation as the orchestrator does.
-    async fn tell(&self, operation: &Operation) {
+    pub async fn tell(&self, operation: &Operation) {
         let event = Event {
             event_id: EventId::new(),
             at: Timestamp::now(),
@@ -55,7 +55,7 @@ impl Stage {
 }
 
 /// The operation that carries out a request.
-fn operation(request: &Request, progress: Progress, steps: bool) -> Operation {
+pub fn operation(request: &Request, progress: Progress, steps: bool) -> Operation {
     let golden: Operation = golden("operation");
     let ended = !matches!(progress, Progress::Waiting | Progress::Running);
     Operation {

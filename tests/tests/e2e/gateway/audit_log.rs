@@ -1,12 +1,17 @@
 //! The audit log over HTTP: what gets an entry, and who sees it.
 
+use pinacle_bus::contract::{
+    OperationId,
+    request::{Progress, Request},
+};
 use pinacle_tests::eventually;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
+    asking::operation,
     browser::{Browser, PASSWORD, first_admin, person},
-    stage::{SOON, Stage, answer},
+    stage::{SOON, Stage, answer, golden},
 };
 
 async fn entries(browser: &mut Browser, query: &str) -> Vec<Value> {
@@ -79,6 +84,38 @@ async fn people_see_what_they_did_and_what_was_done_with_theirs_and_no_more() {
     let lines: Vec<&str> = export.body.as_str().unwrap().lines().collect();
     assert!(lines[0].starts_with("seq,audit_id,at,actor"), "{lines:?}");
     assert_eq!(lines.len(), entries(&mut ann, "").await.len() + 1);
+}
+
+#[tokio::test]
+async fn an_admins_look_at_what_only_the_history_knows_leaves_an_entry_too() {
+    let mut stage = Stage::start_with(&[("PINACLE__GATEWAY__LIVE_RECENT_EVENTS", "16")]).await;
+    let _ingest = stage.ingest().await;
+    let mut admin = first_admin(&stage).await;
+    let mut ann = person(&stage, &mut admin, "ann@example.org").await;
+    let ann_id = user_id(&mut ann).await;
+    let pod = stage.pod("web", &ann_id, None).await;
+    let mut operations = Vec::new();
+    for _ in 0..40 {
+        let request =
+            Request { operation_id: OperationId::new(), target_id: pod.to_string(), ..golden::<Request>("request") };
+        stage.tell(&operation(&request, Progress::Succeeded, false)).await;
+        operations.push(request.operation_id.to_string());
+    }
+    // A start knows the recent ones only.
+    stage.gateway.kill9().await;
+    stage.gateway.restart().await;
+    eventually(SOON, "the oldest operation", async || {
+        let answer = admin.get(&format!("/operations/{}", operations[0])).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    let look = eventually(SOON, "the look", async || {
+        let all = entries(&mut admin, "").await;
+        let look = all.iter().find(|it| it["action"] == "operation_get" && it["outcome"] == "succeeded");
+        look.cloned().ok_or(all)
+    })
+    .await;
+    assert_eq!((&look["target_id"], &look["owner"]), (&json!(operations[0]), &json!(ann_id)), "{look}");
 }
 
 #[tokio::test]
