@@ -43,9 +43,7 @@ pub(crate) enum Said {
         items: Vec<Value>,
     },
     /// Older events are gone from the bus.
-    Reset {
-        first: u64,
-    },
+    Reset {},
     /// We said something wrong.
     Error {
         code: String,
@@ -61,7 +59,7 @@ pub(crate) enum Said {
 pub(crate) struct Live {
     api: Api,
     topics: Vec<String>,
-    after: Option<u64>,
+    after: Option<String>,
     /// How far a followed log was read, and how many lines from its end come first.
     log: (LogPosition, u32),
     socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
@@ -143,8 +141,8 @@ impl Live {
     fn remember(&mut self, said: &mut Said) {
         match said {
             Said::Events { items } => {
-                let newest = items.iter().filter_map(|event| event.get("sequence")?.as_u64()).max();
-                self.after = newest.or(self.after);
+                let newest = items.last().and_then(|event| Some(event.get("position")?.as_str()?.to_owned()));
+                self.after = newest.or(self.after.take());
             }
             Said::State { topic, items, .. } if topic.starts_with("logs:") => {
                 items.retain(|item| LogLine::deserialize(item).map_or(true, |line| self.log.0.take(&line)));
@@ -186,8 +184,8 @@ impl Live {
         };
         for topic in &self.topics {
             let mut message = json!({ "op": "subscribe", "topic": topic });
-            if let (Some(after), "events", Some(object)) = (self.after, topic.as_str(), message.as_object_mut()) {
-                object.insert("after".into(), after.into());
+            if let (Some(after), "events", Some(object)) = (&self.after, topic.as_str(), message.as_object_mut()) {
+                object.insert("after".into(), after.as_str().into());
             }
             if let (true, Some(object)) = (topic.starts_with("logs:"), message.as_object_mut()) {
                 let since = self.log.0.resume();

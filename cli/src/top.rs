@@ -217,7 +217,7 @@ impl Picture {
                 }
             }
             Said::Error { code, detail } => return Err(Failure::failed(format!("{detail} ({code})"))),
-            Said::Events { .. } | Said::Reset { .. } | Said::Subscribed {} | Said::Unsubscribed {} | Said::Pong {} => {}
+            Said::Events { .. } | Said::Reset {} | Said::Subscribed {} | Said::Unsubscribed {} | Said::Pong {} => {}
         }
         Ok(())
     }

@@ -84,9 +84,9 @@ impl View<'_> {
                     self.event(&item)?;
                 }
             }
-            Said::Reset { first } => self
-                .terminal
-                .hint(&format!("events before number {first} are gone from the bus; pinacle events has the history")),
+            Said::Reset {} => {
+                self.terminal.hint("some events are gone from the bus; pinacle events has the history");
+            }
             Said::Error { code, detail } => return Err(Failure::failed(format!("{detail} ({code})"))),
             Said::Subscribed {} | Said::Unsubscribed {} | Said::Pong {} => {}
         }

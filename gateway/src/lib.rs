@@ -70,7 +70,7 @@ pub async fn start(context: Context, settings: GatewaySettings) -> anyhow::Resul
     let accounts = accounts(&context, &settings.gateway, &database, &vault)?;
     let keys = Keys::new(&token, database.clone(), accounts.sessions.clone(), accounts.public_url());
     let audit = audit(&context, &bus);
-    let live = Arc::new(Live::new(bus, settings.gateway, audit, context.shutdown.clone()));
+    let live = Arc::new(Live::new(bus, settings.gateway, &token, audit, context.shutdown.clone()));
     feed::start(&context.supervisor, &live, arrived);
 
     let limits = RateLimits::new(&live.settings);

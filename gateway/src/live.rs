@@ -7,6 +7,7 @@ pub mod feed;
 pub mod fleet;
 mod flow;
 pub mod operations;
+pub mod position;
 pub mod protocol;
 mod session;
 
@@ -36,6 +37,8 @@ pub struct Live {
     pub operations: operations::Operations,
     /// Recent events.
     pub events: events::EventLog,
+    /// Places among the events, as clients know them.
+    pub positions: position::Positions,
     /// Whether the live state has arrived.
     pub primed: feed::Primed,
     /// For who is behind the recent events.
@@ -58,11 +61,12 @@ pub struct Place(Arc<Live>);
 
 impl Live {
     /// Nothing is known yet.
-    pub fn new(bus: Bus, settings: Gateway, audit: Audit, shutdown: CancellationToken) -> Self {
+    pub fn new(bus: Bus, settings: Gateway, token: &str, audit: Audit, shutdown: CancellationToken) -> Self {
         Self {
             fleet: fleet::Fleet::default(),
             operations: operations::Operations::default(),
             events: events::EventLog::new(settings.live_recent_events),
+            positions: position::Positions::new(token),
             primed: feed::Primed::default(),
             bus,
             settings,

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use pinacle_bus::contract::Timestamp;
-use pinacle_store::{Cursor, EventFilter, EventRow};
+use pinacle_store::{Cursor, EventFilter, EventRow, PageRequest};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -21,8 +21,8 @@ use crate::{
 /// Something that happened.
 #[derive(Serialize, ToSchema)]
 pub struct EventView {
-    /// Its sequence in the stream of events: the WebSocket goes on behind it.
-    sequence: i64,
+    /// Its place among the events, to be given back as `after`: the WebSocket goes on behind it, too.
+    position: String,
     /// This event.
     event_id: String,
     /// When.
@@ -41,10 +41,10 @@ pub struct EventView {
     detail: serde_json::Value,
 }
 
-impl From<EventRow> for EventView {
-    fn from(row: EventRow) -> Self {
+impl EventView {
+    fn new(row: EventRow, position: String) -> Self {
         Self {
-            sequence: row.stream_sequence,
+            position,
             event_id: row.event_id,
             at: row.at.into(),
             kind: row.kind,
@@ -83,8 +83,8 @@ pub struct EventsQuery {
     /// Only before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// Only behind this sequence, or before it when the order is `desc`.
-    after: Option<u64>,
+    /// Only behind this position, or before it when the order is `desc`.
+    after: Option<String>,
     /// Oldest or newest first.
     #[param(default = "asc")]
     order: Option<OrderParameter>,
@@ -136,7 +136,7 @@ impl ThingEventsQuery {
 
 /// List events
 ///
-/// Of hosts and pods, in the order of their sequence. What has just happened may be missing for a moment; the WebSocket
+/// Of hosts and pods, in order. What has just happened may be missing for a moment; the WebSocket
 /// has every event.
 #[utoipa::path(get, path = "/events", operation_id = "event_list", tag = "events", params(EventsQuery),
     responses((status = 200, body = Page<EventView>)))]
@@ -177,18 +177,17 @@ pub async fn pod(
 }
 
 async fn read(app: &App, identity: &Identity, query: EventsQuery) -> Result<Response, Problem> {
-    let mut page =
-        PageQuery { limit: query.limit, cursor: query.cursor }.request(query.order.unwrap_or_default().into())?;
-    if let Some(after) = query.after {
-        if page.after.is_some() {
-            return Err(Problem::field(
-                Code::InvalidParameter,
-                "after",
-                "does not go with cursor, which has it inside",
-            ));
+    let place =
+        |field, text: Option<&String>| text.map(|text| app.live.positions.read(identity, field, text)).transpose();
+    let after = match (place("cursor", query.cursor.as_ref())?, place("after", query.after.as_ref())?) {
+        (Some(_), Some(_)) => {
+            let message = "does not go with cursor, which has it inside";
+            return Err(Problem::field(Code::InvalidParameter, "after", message));
         }
-        page.after = Some(behind(after));
-    }
+        (cursor, after) => cursor.or(after),
+    };
+    let page = PageQuery { limit: query.limit, cursor: None }.request(query.order.unwrap_or_default().into())?;
+    let page = PageRequest { after: after.map(behind), ..page };
     let time = |time: Option<Timestamp>| -> Option<DateTime<Utc>> { time.map(Timestamp::as_utc) };
     let filter = EventFilter {
         kind: query.kind.map(|kind| match kind {
@@ -201,10 +200,11 @@ async fn read(app: &App, identity: &Identity, query: EventsQuery) -> Result<Resp
         until: time(query.until),
     };
     let found = app.database.event_list(identity.scope(), &filter, &page).await?;
-    Ok(json(&Page {
-        items: found.items.into_iter().map(EventView::from).collect(),
-        next_cursor: found.next.map(|cursor| cursor.to_string()),
-    }))
+    let position =
+        |row: &EventRow| app.live.positions.write(identity, u64::try_from(row.stream_sequence).unwrap_or_default());
+    let next_cursor = found.items.last().filter(|_| found.next.is_some()).map(position);
+    let items = found.items.into_iter().map(|row| (position(&row), row));
+    Ok(json(&Page { items: items.map(|(position, row)| EventView::new(row, position)).collect(), next_cursor }))
 }
 
 /// Sequences are the list's key; beyond what a column holds there is nothing.

@@ -19,7 +19,7 @@ use crate::{
 /// A WebSocket of JSON texts: see the schemas `ClientMessage` and `ServerMessage`. A page in a browser, which cannot set
 /// headers, offers the subprotocols `pinacle.v1` and `bearer.<ticket>`, with a ticket of `POST /live/ticket`. State comes as it is now, and again whenever it
 /// changes; who reads slowly skips what is old by then. Events come each once and in order; after a reconnect go on with
-/// `after`, the last `sequence` that you have. Close code 1001 means: connect again.
+/// `after`, the last `position` that you have. Close code 1001 means: connect again.
 #[utoipa::path(get, path = "/live", operation_id = "live", tag = "live",
     responses((status = 101, description = "the WebSocket is open")))]
 pub async fn live(

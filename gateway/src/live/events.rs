@@ -18,8 +18,8 @@ use tokio::sync::watch;
 pub struct LiveEvent {
     /// Its sequence in the stream.
     pub sequence: u64,
-    /// The item.
-    pub json: Bytes,
+    /// The item, behind its `position`, which is each client's own.
+    json: Bytes,
     /// The kind of thing that it happened to.
     pub kind: EventKind,
     /// The thing's id.
@@ -28,7 +28,6 @@ pub struct LiveEvent {
 
 #[derive(Serialize)]
 struct Item<'a> {
-    sequence: u64,
     published_at: Timestamp,
     #[serde(flatten)]
     event: &'a Event,
@@ -51,10 +50,17 @@ impl LiveEvent {
         if event.kind == EventKind::Audit {
             return Ok(None);
         }
-        let item = Item { sequence: stored.sequence, published_at: stored.published_at, event };
+        let item = Item { published_at: stored.published_at, event };
         let json = serde_json::to_vec(&item).map_err(|source| DecodeError::Malformed { name: "event", source })?;
         let (kind, target_id) = (event.kind, event.target_id.clone());
-        Ok(Some(Self { sequence: stored.sequence, json: json.into(), kind, target_id }))
+        // Without the brace that opens it.
+        let json = Bytes::from(json).slice(1..);
+        Ok(Some(Self { sequence: stored.sequence, json, kind, target_id }))
+    }
+
+    /// The item of a client that knows its place as `position`.
+    pub fn item(&self, position: &str) -> Bytes {
+        [format!("{{\"position\":\"{position}\",").as_bytes(), &self.json].concat().into()
     }
 }
 

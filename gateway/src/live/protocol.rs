@@ -98,8 +98,8 @@ pub enum ClientMessage {
         /// `logs:<pod id>`.
         #[schema(value_type = String, example = "events")]
         topic: Topic,
-        /// With `events`: the last sequence that the client has; it goes on right behind it. Without: from now on.
-        after: Option<u64>,
+        /// With `events`: the last `position` that the client has; it goes on right behind it. Without: from now on.
+        after: Option<String>,
         /// With `logs`: so many lines from the end first, at most 10000. Without: none.
         tail: Option<u32>,
         /// With `logs`: only lines of this time or later, by the host's clock.
@@ -125,9 +125,9 @@ pub enum ServerMessage<'a> {
         /// The topic.
         #[schema(value_type = String)]
         topic: Topic,
-        /// With `events`: the first event that comes has a higher sequence.
+        /// With `events`: the position that events come behind.
         #[serde(skip_serializing_if = "Option::is_none")]
-        after: Option<u64>,
+        after: Option<String>,
     },
     /// A topic is followed no more.
     Unsubscribed {
@@ -152,16 +152,16 @@ pub enum ServerMessage<'a> {
     Events {
         /// `events`.
         topic: &'a str,
-        /// The events; go on behind the last one's `sequence` after a reconnect.
+        /// The events; go on behind the last one's `position` after a reconnect.
         items: Vec<LiveEventSchema>,
     },
-    /// What follows `after` is gone from the bus: events go on with `first`. The history has them.
+    /// What followed is gone from the bus: events go on behind `after`. The history has them.
     Reset {
         /// `events`.
         #[schema(value_type = String)]
         topic: Topic,
-        /// The oldest sequence that is still there.
-        first: u64,
+        /// The position before the oldest event that is still there.
+        after: String,
     },
     /// The client's message cannot be done; everything else goes on.
     Error {
@@ -179,8 +179,8 @@ pub enum ServerMessage<'a> {
 #[schema(as = LiveEvent)]
 #[expect(dead_code, reason = "only its shape counts; events are written once, as they come")]
 pub struct LiveEventSchema {
-    /// Its sequence in the stream of events.
-    sequence: u64,
+    /// Its place among the events, to be given back as `after`.
+    position: String,
     /// When the bus took it in.
     #[schema(format = DateTime)]
     published_at: String,
@@ -310,8 +310,8 @@ mod tests {
     fn what_a_client_says_is_read_strictly() {
         let read = |text: &str| serde_json::from_str::<ClientMessage>(text);
         assert_eq!(
-            read(r#"{"op":"subscribe","topic":"events","after":7}"#).unwrap(),
-            ClientMessage::Subscribe { topic: Topic::Events, after: Some(7), tail: None, since: None }
+            read(r#"{"op":"subscribe","topic":"events","after":"7"}"#).unwrap(),
+            ClientMessage::Subscribe { topic: Topic::Events, after: Some("7".into()), tail: None, since: None }
         );
         assert_eq!(read(r#"{"op":"ping"}"#).unwrap(), ClientMessage::Ping {});
         for text in ["", "{}", "[]", r#"{"op":"subscribe"}"#, r#"{"op":"shout"}"#, r#"{"op":"ping","x":1}"#] {

@@ -220,7 +220,11 @@ impl Session {
         match serde_json::from_str(text.as_str()) {
             Ok(ClientMessage::Ping {}) => self.send_json(ServerMessage::Pong.text()).await,
             Ok(ClientMessage::Subscribe { topic, after, tail, since }) => {
-                self.subscribe(Wanted { topic, after, tail, since }).await
+                let after = after.map(|after| self.live.positions.read(&self.identity, "after", &after)).transpose();
+                match after {
+                    Ok(after) => self.subscribe(Wanted { topic, after, tail, since }).await,
+                    Err(problem) => self.complain(&problem).await,
+                }
             }
             Ok(ClientMessage::Unsubscribe { topic }) => {
                 self.topics.remove(&topic);
@@ -334,7 +338,8 @@ impl Session {
             }
             Some(Step::Reset(first)) => {
                 self.events = Some(first);
-                self.send_json(ServerMessage::Reset { topic: Topic::Events, first }.text()).await
+                let after = self.position(first.saturating_sub(1));
+                self.send_json(ServerMessage::Reset { topic: Topic::Events, after }.text()).await
             }
             None => {
                 // It is there, or as far as it could get: the log says which.
@@ -353,11 +358,16 @@ impl Session {
             while !items.is_full()
                 && let Some(event) = events.next()
             {
-                items.add(&event.json);
+                items.add(&event.item(&self.position(event.sequence)));
             }
             self.send_json(items.into_events()).await?;
         }
         Ok(())
+    }
+
+    /// As this client knows the place of an event.
+    fn position(&self, sequence: u64) -> String {
+        self.live.positions.write(&self.identity, sequence)
     }
 
     /// Whether what happened is this client's to know.

@@ -72,7 +72,8 @@ impl Session {
                 self.events = Some(next);
                 self.catching_up = None;
                 self.events_wait = true;
-                return self.send_json(ServerMessage::Subscribed { topic, after: Some(next - 1) }.text()).await;
+                let after = Some(self.position(next.saturating_sub(1)));
+                return self.send_json(ServerMessage::Subscribed { topic, after }.text()).await;
             }
             Topic::Logs(_) | Topic::Exec(_) => return self.flow(topic, tail.unwrap_or(0), since).await,
             _ => {}

@@ -96,8 +96,8 @@ async fn a_message_that_makes_no_sense_is_answered_and_the_rest_goes_on() {
         r#"{"op":"subscribe","topic":"everything"}"#,
         r#"{"op":"subscribe","topic":"host:\"}],"}"#,
         r#"{"op":"subscribe","topic":"events","after":-1}"#,
-        r#"{"op":"subscribe","topic":"events","after":"1"}"#,
-        r#"{"op":"subscribe","topic":"hosts","after":1}"#,
+        r#"{"op":"subscribe","topic":"events","after":"x"}"#,
+        r#"{"op":"subscribe","topic":"hosts","after":"1"}"#,
         r#"{"op":"ping","extra":1}"#,
         long.as_str(),
     ] {

@@ -152,7 +152,7 @@ impl Socket {
         (known, items)
     }
 
-    /// Sequences and messages of the next events.
+    /// Sequences and messages of the next events, as an admin gets them.
     pub async fn events(&mut self) -> Vec<(u64, String)> {
         let message = self.until(|message| message["op"] == "events").await;
         events_of(&message)
@@ -163,6 +163,6 @@ pub fn events_of(message: &Value) -> Vec<(u64, String)> {
     let items = message["items"].as_array().unwrap();
     items
         .iter()
-        .map(|item| (item["sequence"].as_u64().unwrap(), item["message"].as_str().unwrap().to_owned()))
+        .map(|item| (item["position"].as_str().unwrap().parse().unwrap(), item["message"].as_str().unwrap().to_owned()))
         .collect()
 }
