@@ -25,7 +25,14 @@ pub(super) async fn enrol(global: &Global, terminal: &Terminal, terms: JoinTerms
         return terminal.document(&made);
     }
     terminal.hint("run this on the machine, as root; it is shown this once:");
-    terminal.line(text(&made, "command")?)
+    let command = text(&made, "command")?;
+    if command.contains("://127.0.0.1:") || command.contains("://localhost:") {
+        terminal.hint(
+            "other machines do not reach that address: for them start with make up ARGS=\"--listen ADDRESS:PORT\", or \
+             set gateway.public_url",
+        );
+    }
+    terminal.line(command)
 }
 
 /// `pinacle host tokens`.

@@ -57,7 +57,7 @@ pub(super) fn part(home: &Home, program: PathBuf, address: SocketAddr, monitor_p
         _door: None,
         death_signal: "KILL",
         stop: STOP,
-        probe: Probe::Nats(address.port()),
+        probe: Probe::Nats(monitor_port),
         dialect: Dialect::Nats,
         // It reads its streams first.
         start_deadline: Duration::from_secs(120),

@@ -105,6 +105,10 @@ async fn one_command_brings_a_host_with_live_figures_and_a_second_start_finds_al
     let host = host_with_figures(&installation).await;
     secrets_are_kept(&installation);
     assert_eq!(installation.pids().len(), PARTS.len());
+    // Looking whether a part is ready is no fault to it.
+    assert!(!up.log_text().contains("error"), "{}", up.tail());
+    let enrol = installation.ask(&["host", "enrol"]);
+    assert!(enrol.stderr.contains("other machines do not reach that address"), "{enrol:?}");
 
     // In a terminal, over HTTP, over WebSocket.
     let name = host["name"].as_str().unwrap();
