@@ -11,6 +11,7 @@ use crate::{
     args::{AuditCommand, AuditFilter, AuditFormat, Global},
     failure::Failure,
     figures::{clean, moment},
+    people::People,
     terminal::{Terminal, Tone},
 };
 
@@ -82,11 +83,12 @@ async fn list(api: &Api, terminal: &Terminal, filter: &AuditFilter, limit: Optio
         terminal.hint("the audit log has nothing like that");
         return Ok(());
     }
+    let people = People::known(api).await;
     let mut table = terminal.table(&["when", "who", "from", "what", "on", "outcome", "entry"]);
     for entry in &entries {
         table.add_row(vec![
             Tone::Dim.cell(moment(entry.at)),
-            Tone::Plain.cell(clean(&entry.actor)),
+            Tone::Plain.cell(clean(people.name(&entry.actor))),
             Tone::Plain.cell(clean(entry.address.as_deref().unwrap_or("-"))),
             Tone::Plain.cell(clean(&entry.action)),
             Tone::Plain.cell(clean(&entry.target())),

@@ -10,6 +10,7 @@ use crate::{
     exec,
     failure::Failure,
     figures::{ago, bytes, clean, count, moment, percent, rate, share, span},
+    people::People,
     terminal::{Terminal, Tone, number},
     top,
 };
@@ -102,17 +103,18 @@ fn because(host: &Host) -> String {
 }
 
 async fn show(global: &Global, terminal: &Terminal, host: &str) -> Result<(), Failure> {
-    let host = Api::open(global)?.host(host).await?;
+    let api = Api::open(global)?;
+    let host = api.host(host).await?;
     if terminal.json {
         return terminal.document(&host.json);
     }
-    print(terminal, &host)
+    print(terminal, &host, &People::known(&api).await)
 }
 
 /// One host for people.
-pub(crate) fn print(terminal: &Terminal, host: &HostDetail) -> Result<(), Failure> {
+pub(crate) fn print(terminal: &Terminal, host: &HostDetail, people: &People) -> Result<(), Failure> {
     let mut page = Page { terminal, text: String::new() };
-    identity(&mut page, host);
+    identity(&mut page, host, people);
     figures(&mut page, host);
     terminal.text(&page.text)
 }
@@ -138,7 +140,7 @@ impl Page<'_> {
     }
 }
 
-fn identity(page: &mut Page<'_>, detail: &HostDetail) {
+fn identity(page: &mut Page<'_>, detail: &HostDetail, people: &People) {
     let (host, facts) = (&detail.host, &detail.facts);
     let state = page.terminal.paint(&host.state, Tone::of(&host.state));
     page.line("name", clean(&host.name));
@@ -150,7 +152,7 @@ fn identity(page: &mut Page<'_>, detail: &HostDetail) {
     if host.disabled {
         page.line("", "disabled: its agent may not connect; pods on it go on, unwatched");
     }
-    page.line("owner", clean(detail.owner.as_deref().unwrap_or_default()));
+    page.line("owner", clean(people.name(detail.owner.as_deref().unwrap_or_default())));
     page.line("notes", clean(&detail.notes));
     for window in &detail.maintenance {
         let (from, until) = (moment(window.from), moment(window.until));

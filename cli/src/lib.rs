@@ -14,6 +14,7 @@ mod live;
 mod local;
 mod migrate;
 mod op;
+mod people;
 mod pod;
 mod progress;
 mod replay;

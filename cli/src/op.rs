@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     figures::{ago, clean, count, moment},
     host::Page,
+    people::People,
     pod,
     progress::Console,
     terminal::{Terminal, Tone},
@@ -222,7 +223,7 @@ async fn show(api: &Api, terminal: &Terminal, id: &str) -> Result<(), Failure> {
     page.line("what", clean(&format!("{} {} {target}", operation.verb, operation.kind)));
     page.line("progress", progress);
     page.line("cause", clean(operation.cause.as_deref().unwrap_or_default()));
-    page.line("asked by", clean(operation.requested_by.as_deref().unwrap_or_default()));
+    page.line("asked by", clean(People::known(api).await.name(operation.requested_by.as_deref().unwrap_or_default())));
     page.line("host", clean(&host));
     page.line("began", operation.started_at.map(|at| format!("{} UTC", moment(at))).unwrap_or_default());
     page.line("took", length(&operation));

@@ -13,6 +13,7 @@ use crate::{
     figures::{ago, bytes, clean, moment, percent},
     host::Page,
     op,
+    people::People,
     terminal::{Terminal, Tone, number},
 };
 
@@ -69,8 +70,9 @@ async fn list(global: &Global, terminal: &Terminal, options: PodList) -> Result<
         });
         return Ok(());
     }
+    let people = if options.ids { People::default() } else { People::known(&api).await };
     let names = host_names(&api).await?;
-    print(terminal, &pods, Some(&names), options.ids)
+    print(terminal, &pods, Some(&names), &people, options.ids)
 }
 
 /// Pods as a table; without the hosts' names it has no column for hosts.
@@ -78,6 +80,7 @@ pub(crate) fn print(
     terminal: &Terminal,
     pods: &[Whole<Pod>],
     names: Option<&HashMap<String, String>>,
+    people: &People,
     ids: bool,
 ) -> Result<(), Failure> {
     let mut heads = vec!["name", "phase", "cpu", "memory", "disk", "pids", "owner"];
@@ -105,7 +108,7 @@ pub(crate) fn print(
             ]),
             None => row.extend(["-"; 4].map(number)),
         }
-        row.push(Tone::Dim.cell(clean(pod.owner.as_deref().unwrap_or("-"))));
+        row.push(Tone::Dim.cell(clean(pod.owner.as_deref().map_or("-", |owner| people.name(owner)))));
         if ids {
             row.push(Tone::Dim.cell(&pod.pod_id));
         }
@@ -137,7 +140,7 @@ async fn show(global: &Global, terminal: &Terminal, pod: &str) -> Result<(), Fai
     }
     let names = host_names(&api).await?;
     let mut page = Page { terminal, text: String::new() };
-    identity(&mut page, &pod, &names);
+    identity(&mut page, &pod, &names, &People::known(&api).await);
     if pod.external_port.is_some() {
         page.line("address", clean(&whereabouts(&api, &pod).await.1));
     }
@@ -152,7 +155,7 @@ async fn show(global: &Global, terminal: &Terminal, pod: &str) -> Result<(), Fai
     terminal.text(&page.text)
 }
 
-fn identity(page: &mut Page<'_>, pod: &Whole<Pod>, names: &HashMap<String, String>) {
+fn identity(page: &mut Page<'_>, pod: &Whole<Pod>, names: &HashMap<String, String>, people: &People) {
     page.line("name", clean(pod.name.as_deref().unwrap_or_default()));
     page.line("id", &pod.pod_id);
     match &pod.phase {
@@ -166,7 +169,7 @@ fn identity(page: &mut Page<'_>, pod: &Whole<Pod>, names: &HashMap<String, Strin
     }
     let host = pod.host_id.as_ref().map(|id| names.get(id).unwrap_or(id).as_str());
     page.line("host", clean(host.unwrap_or_default()));
-    page.line("owner", clean(pod.owner.as_deref().unwrap_or_default()));
+    page.line("owner", clean(people.name(pod.owner.as_deref().unwrap_or_default())));
     page.line("tier", clean(pod.tier.as_deref().unwrap_or_default()));
     page.line("image", clean(pod.image.as_deref().unwrap_or_default()));
     page.line("port", pod.external_port.map(|port| port.to_string()).unwrap_or_default());

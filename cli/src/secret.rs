@@ -26,6 +26,7 @@ use crate::{
     figures::{ago, clean, count},
     host::Page,
     op::carry_out,
+    people::People,
     terminal::{Terminal, Tone},
 };
 
@@ -92,10 +93,11 @@ async fn list(api: &Api, terminal: &Terminal, place: SecretPlace) -> Result<(), 
         terminal.hint("there are no secrets: pinacle secrets set NAME makes one");
         return Ok(());
     }
+    let people = People::known(api).await;
     for secret in &secrets {
         let name = terminal.paint(&secret.name, Tone::Plain);
         let place = secret.project.as_deref().map(|project| format!(" for {}", clean(project))).unwrap_or_default();
-        let (owner, by) = (clean(&secret.owner), clean(&secret.updated_by));
+        let (owner, by) = (clean(people.name(&secret.owner)), clean(people.name(&secret.updated_by)));
         let what = format!("version {}, {} ago by {by}; of {owner}{place}", secret.version, ago(secret.updated_at));
         terminal.line(&format!("{name}  {}", terminal.paint(&what, Tone::Dim)))?;
     }

@@ -27,6 +27,7 @@ use crate::{
     host,
     live::{Live, Said},
     local::Folder,
+    people::People,
     pod,
     terminal::Terminal,
 };
@@ -85,12 +86,13 @@ async fn once(api: &Api, terminal: &Terminal, detail: &Whole<HostDetail>) -> Res
         let pods: Vec<&Value> = pods.iter().map(|pod| &pod.json).collect();
         return terminal.document(&json!({ "host": detail.json, "pods": pods }));
     }
-    host::print(terminal, detail)?;
+    let people = People::known(api).await;
+    host::print(terminal, detail, &people)?;
     if pods.is_empty() {
         return Ok(());
     }
     terminal.line("")?;
-    pod::print(terminal, &pods, None, false)
+    pod::print(terminal, &pods, None, &people, false)
 }
 
 /// What the WebSocket's task tells.

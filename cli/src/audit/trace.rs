@@ -7,6 +7,7 @@ use crate::{
     api::{Api, ExecRecord, Operation, Whole, segment},
     failure::Failure,
     figures::{clean, moment},
+    people::People,
     terminal::{Terminal, Tone},
 };
 
@@ -22,7 +23,7 @@ pub(super) async fn run(api: &Api, terminal: &Terminal, id: &str) -> Result<(), 
     if trail.entries.is_empty() && trail.operations.is_empty() {
         return Err(Failure::failed(format!("nothing that you may see has the id {id}; see pinacle audit ls")));
     }
-    if terminal.json { terminal.document(&as_json(&trail)) } else { tell(terminal, &trail) }
+    if terminal.json { terminal.document(&as_json(&trail)) } else { tell(terminal, &trail, &People::known(api).await) }
 }
 
 /// Everything that belongs to the same click.
@@ -75,14 +76,14 @@ fn as_json(trail: &Trail) -> Value {
     })
 }
 
-fn tell(terminal: &Terminal, trail: &Trail) -> Result<(), Failure> {
+fn tell(terminal: &Terminal, trail: &Trail, people: &People) -> Result<(), Failure> {
     match trail.entries.first() {
         Some(entry) => {
             let from = entry.address.as_deref().map_or_else(String::new, |address| format!(" from {address}"));
             terminal.line(&clean(&format!(
                 "{} by {} ({}){from}, request {}",
                 moment(entry.at),
-                entry.actor,
+                people.name(&entry.actor),
                 entry.via,
                 entry.request_id
             )))?;

@@ -13,6 +13,7 @@ use crate::{
     args::{Global, JoinTerms, Provision},
     failure::Failure,
     figures::clean,
+    people::People,
     terminal::Terminal,
 };
 
@@ -51,13 +52,21 @@ pub(super) async fn tokens(global: &Global, terminal: &Terminal, revoke: Option<
         terminal.hint("there are no tokens: pinacle host enrol makes one");
         return Ok(());
     }
+    let people = People::known(&api).await;
     let mut table = terminal.table(&["id", "name", "owner", "used", "until", "state"]);
     for token in &items {
         let said = |key: &str| clean(token.get(key).and_then(Value::as_str).unwrap_or_default());
         let count = |key: &str| token.get(key).and_then(Value::as_i64).unwrap_or_default();
         let state = if token.get("revoked_at").is_some_and(Value::is_string) { "taken back" } else { "" };
         let used = format!("{} of {}", count("used"), count("uses"));
-        table.add_row([said("enrolment_id"), said("name"), said("owner"), used, said("expires_at"), state.into()]);
+        table.add_row([
+            said("enrolment_id"),
+            said("name"),
+            people.name(&said("owner")).to_owned(),
+            used,
+            said("expires_at"),
+            state.into(),
+        ]);
     }
     terminal.print(&mut table)
 }

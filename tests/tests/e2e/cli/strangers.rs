@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::fixture::{Outcome, pinacle};
 use crate::gateway::{
-    stage::{SOON, Stage, golden},
+    stage::{SOON, Stage, TOKEN, golden},
     tenants::text,
 };
 
@@ -87,4 +87,12 @@ async fn no_command_tells_a_stranger_what_there_is() {
     }
     let own = [("PINACLE_GATEWAY", gateway.as_str()), ("PINACLE_TOKEN", ann.token.as_str())];
     assert!(pinacle(&["pod", "ls", "--json"], &own).ok().contains("anns-pod"));
+    // Whose it is, in words: to herself and to an admin.
+    let admin = [("PINACLE_GATEWAY", gateway.as_str()), ("PINACLE_TOKEN", TOKEN)];
+    for who in [&own, &admin] {
+        for shown in [&["pod", "ls"][..], &["pod", "show", "anns-pod"], &["host", "show", "anns-host"]] {
+            let shown = pinacle(shown, who).ok();
+            assert!(shown.contains(&ann.email) && !shown.contains(&ann.user_id), "{shown}");
+        }
+    }
 }
