@@ -1,12 +1,18 @@
 //! The gateway's API as the commands need it. Answers are kept whole, so that `--json` hands on all that came.
 
+mod session;
+pub(crate) mod tls;
 mod view;
 
-use std::{path::Path, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use pinacle_bus::settings::Secret;
-use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{
+    Client, Method, RequestBuilder, Response, StatusCode, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+use rustls::ClientConfig;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -16,13 +22,8 @@ pub(crate) use view::{
     Reconciler, Sample,
 };
 
-use crate::{
-    args::Global,
-    failure::Failure,
-    local::{Folder, read_secret},
-};
+use crate::{args::Global, failure::Failure, place::Place};
 
-const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8080";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(40);
 /// Pauses before a request that may be sent twice is sent again, when the connection was lost.
@@ -36,7 +37,9 @@ const PAGE: usize = 100;
 pub(crate) struct Api {
     client: Client,
     base: String,
-    token: Secret,
+    tls: Option<Arc<ClientConfig>>,
+    /// What is shown with each request: a token, a session's cookies, or nothing.
+    shown: HeaderMap,
 }
 
 /// Something that came, and its JSON.
@@ -70,51 +73,45 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Problem {
+    code: String,
     detail: Option<String>,
     title: Option<String>,
 }
 
+/// What the gateway refuses.
+struct Refusal {
+    status: StatusCode,
+    /// The stable name of the reason; empty when it is none of ours.
+    code: String,
+    /// The reason for people.
+    said: String,
+}
+
+impl From<Refusal> for Failure {
+    fn from(Refusal { status, said, .. }: Refusal) -> Self {
+        match status {
+            StatusCode::UNAUTHORIZED => Self::failed(format!(
+                "{said}; pinacle login makes a new token, or name another with --token-file or in PINACLE_TOKEN"
+            )),
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Self::input(said),
+            _ => Self::failed(said),
+        }
+    }
+}
+
 impl Api {
-    /// The gateway of the options, or of the local `pinacle up`.
+    /// The gateway that is meant, and the token for it: see [`Place`].
     pub fn open(global: &Global) -> Result<Self, Failure> {
-        let folder = Folder::find(global.data_dir.as_deref())?;
-        let notice = folder.notice();
-        let (base, local_ca) = match (&global.gateway, notice) {
-            (Some(url), _) => (url.clone(), None),
-            (None, Some(notice)) => (notice.gateway, notice.gateway_ca),
-            (None, None) => (DEFAULT_GATEWAY.to_owned(), None),
-        };
-        if let (None, Some(token)) = (&global.token_file, token_of_the_environment()) {
-            return Self::trusting(&base, token, global.gateway_ca.as_deref().or(local_ca.as_deref()));
-        }
-        let file = global.token_file.clone().unwrap_or_else(|| folder.secret("admin_token"));
-        if global.token_file.is_none() && !file.exists() {
-            return Err(Failure::failed(format!(
-                "there is no token in {}: start everything with make up, or name a file with --token-file",
-                file.display()
-            )));
-        }
-        Self::trusting(&base, read_secret(&file)?, global.gateway_ca.as_deref().or(local_ca.as_deref()))
+        let place = Place::find(global)?;
+        let (token, _) = place.token(global)?;
+        Self::of(&place)?.with_token(&token)
     }
 
-    /// A file that the gateway serves to everybody.
-    pub async fn download(&self, path: &str) -> Result<Vec<u8>, Failure> {
-        let answer = self.client.get(format!("{}{path}", self.base)).send().await;
-        let response = answer.map_err(|error| self.unreachable(&error))?;
-        if !response.status().is_success() {
-            return Err(self.refused(response).await);
-        }
-        Ok(response.bytes().await.map_err(|error| self.unreachable(&error))?.to_vec())
-    }
-
-    /// A gateway by its address. Its certificate is held against this authority, or against the system's.
-    pub fn trusting(base: &str, token: Secret, ca: Option<&Path>) -> Result<Self, Failure> {
-        let base = base.trim_end_matches('/').to_owned();
-        if !base.starts_with("http://") && !base.starts_with("https://") {
-            return Err(Failure::input(format!("--gateway: {base:?} must begin with http:// or https://")));
-        }
+    /// A gateway as nobody.
+    pub fn of(place: &Place) -> Result<Self, Failure> {
         // A second call finds the first one's provider in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
@@ -122,15 +119,34 @@ impl Api {
             .timeout(ANSWER_DEADLINE)
             .no_proxy()
             .user_agent(concat!("pinacle/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = ca {
-            let shown = path.display();
-            let pem = std::fs::read(path).map_err(|error| Failure::input(format!("cannot read {shown}: {error}")))?;
-            let authorities = Certificate::from_pem_bundle(&pem);
-            let authorities = authorities.map_err(|_| Failure::input(format!("{shown} holds no certificates")))?;
-            client = client.tls_certs_only(authorities);
+        let tls = match place.gateway.starts_with("https://") {
+            true => Some(Arc::new(tls::config(place.authority.as_deref())?)),
+            false => None,
+        };
+        if let Some(tls) = &tls {
+            client = client.tls_backend_preconfigured(ClientConfig::clone(tls));
         }
         let client = client.build().context("cannot make an HTTP client")?;
-        Ok(Self { client, base, token })
+        Ok(Self { client, base: place.gateway.clone(), tls, shown: HeaderMap::new() })
+    }
+
+    /// The same as the holder of this token.
+    pub fn with_token(mut self, token: &Secret) -> Result<Self, Failure> {
+        let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+        let mut value = value.map_err(|_| Failure::input("the token holds what no token does"))?;
+        value.set_sensitive(true);
+        self.shown = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        Ok(self)
+    }
+
+    /// A file that the gateway serves to everybody.
+    pub async fn download(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let answer = self.client.get(format!("{}{path}", self.base)).send().await;
+        let response = answer.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await.into());
+        }
+        Ok(response.bytes().await.map_err(|error| self.unreachable(&error))?.to_vec())
     }
 
     /// The gateway's address.
@@ -138,9 +154,14 @@ impl Api {
         &self.base
     }
 
-    /// The token, for the WebSocket.
-    pub fn token(&self) -> &Secret {
-        &self.token
+    /// What is shown to the gateway, for the WebSocket.
+    pub fn shown(&self) -> &HeaderMap {
+        &self.shown
+    }
+
+    /// What its certificate is held against, for the WebSocket; none without TLS.
+    pub fn tls(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.clone()
     }
 
     /// All hosts, or those in one state.
@@ -210,7 +231,7 @@ impl Api {
         let sent = self.request(Method::GET, path).query(query).send().await;
         let response = sent.map_err(|lost| self.unreachable(&lost))?;
         if !response.status().is_success() {
-            return Err(self.refused(response).await);
+            return Err(self.refusal(response).await.into());
         }
         let value = response.headers().get(header).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let text = response.text().await.map_err(|lost| self.unreachable(&lost))?;
@@ -254,14 +275,14 @@ impl Api {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}/api/v1{path}", self.base)).bearer_auth(self.token.expose())
+        self.client.request(method, format!("{}/api/v1{path}", self.base)).headers(self.shown.clone())
     }
 
     /// What the gateway answers; the outer error when no whole answer came.
     async fn attempt(&self, request: RequestBuilder) -> Result<Result<Value, Failure>, reqwest::Error> {
         let response = request.send().await?;
         if !response.status().is_success() {
-            return Ok(Err(self.refused(response).await));
+            return Ok(Err(self.refusal(response).await.into()));
         }
         let body = response.bytes().await?;
         if body.is_empty() {
@@ -272,8 +293,11 @@ impl Api {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        if error.is_builder() {
-            return Failure::input(format!("--gateway: {:?} is no address", self.base));
+        if tls::is_distrust(error) {
+            return Failure::failed(format!(
+                "the certificate of the gateway at {} is not to be trusted: name its authority with --gateway-ca",
+                self.base
+            ));
         }
         let why = if error.is_timeout() { "does not answer in time" } else { "cannot be reached" };
         Failure::failed(format!(
@@ -282,28 +306,27 @@ impl Api {
         ))
     }
 
-    async fn refused(&self, response: Response) -> Failure {
+    async fn refusal(&self, response: Response) -> Refusal {
         let status = response.status();
+        let wait = response.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()).map(str::to_owned);
         let body = response.bytes().await.unwrap_or_default();
-        let problem: Option<Problem> = serde_json::from_slice(&body).ok();
-        let detail = problem.and_then(|problem| problem.detail.or(problem.title));
-        let said = detail.unwrap_or_else(|| format!("{} answers {status}; is that Pinacle's gateway?", self.base));
-        let said = said.trim_end_matches('.');
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                Failure::failed(format!("{said}; name the right token with --token-file or in PINACLE_TOKEN"))
-            }
-            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Failure::input(said),
-            _ => Failure::failed(said),
-        }
+        let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+        let said = match wait.filter(|_| status == StatusCode::TOO_MANY_REQUESTS) {
+            Some(seconds) => Some(format!("this was asked too often: wait {seconds} seconds")),
+            None => problem.detail.or(problem.title),
+        };
+        let said = said.unwrap_or_else(|| format!("{} answers {status}; is that Pinacle's gateway?", self.base));
+        Refusal { status, code: problem.code, said: said.trim_end_matches('.').to_owned() }
     }
 }
 
-/// `PINACLE_TOKEN`. It is no option: what is typed as one stands in the list of processes and in the shell's history.
-fn token_of_the_environment() -> Option<Secret> {
-    let mut all = std::env::vars_os();
-    let (_, token) = all.find(|(name, value)| name == "PINACLE_TOKEN" && !value.is_empty())?;
-    token.into_string().ok().map(Secret::new)
+/// A gateway's address as it is kept and compared.
+pub(crate) fn address(text: &str) -> Result<String, Failure> {
+    if !text.starts_with("http://") && !text.starts_with("https://") {
+        return Err(Failure::input(format!("--gateway: {text:?} must begin with http:// or https://")));
+    }
+    let url: Url = text.parse().map_err(|_| Failure::input(format!("--gateway: {text:?} is no address")))?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// A text as one segment of a path.

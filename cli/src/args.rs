@@ -3,6 +3,7 @@
 mod audit;
 mod commands;
 mod host;
+mod login;
 mod people;
 mod pod;
 mod secret;
@@ -14,6 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, VerifyArgs};
 pub(crate) use commands::{DeadCommand, EventsArgs, MigrateCommand, MigrateRun, ReplayArgs, UpArgs, WatchArgs};
 pub(crate) use host::{HostCommand, HostList, HostStateArg, JoinTerms, LabelChange, MaintenanceWindow, Provision};
+pub(crate) use login::{LoginArgs, SessionCommand};
 pub(crate) use people::{QuotaArgs, Switch, TeamCommand, TokenArgs, TokenCommand, UserCommand};
 pub(crate) use pod::{CreateArgs, ExecArgs, LogArgs, OpCommand, PodAction, PodCommand, PodList, Wait};
 pub(crate) use secret::{SecretCommand, SecretPlace, SshKeyCommand};
@@ -57,7 +59,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN",
           help_heading = "Options for every command")]
     pub color: ColorChoice,
-    /// The gateway's address [default: that of the local `pinacle up`]
+    /// The gateway's address [default: the one logged in to last, or that of the local `pinacle up`]
     #[arg(
         long,
         global = true,
@@ -77,8 +79,8 @@ pub(crate) struct Global {
         help_heading = "Options for every command"
     )]
     pub gateway_ca: Option<PathBuf>,
-    /// A file that holds the token for the gateway [default: PINACLE_TOKEN in the environment, or that of
-    /// the local `pinacle up`]
+    /// A file that holds the token for the gateway [default: PINACLE_TOKEN in the environment, that of
+    /// `pinacle login`, or that of the local `pinacle up`]
     #[arg(
         long,
         global = true,
@@ -88,7 +90,7 @@ pub(crate) struct Global {
         help_heading = "Options for every command"
     )]
     pub token_file: Option<PathBuf>,
-    /// The folder of the local `pinacle up` [default: .pinacle here or in a folder above]
+    /// The folder of the local `pinacle up`, whose gateway is meant then [default: .pinacle here or in a folder above]
     #[arg(
         long,
         global = true,
@@ -133,13 +135,27 @@ pub(crate) enum Command {
     /// Operations: what is being done to pods, step by step; cancel
     #[command(subcommand)]
     Op(OpCommand),
+    /// Log in to a gateway: make a token of this machine's own, and keep it
+    Login(LoginArgs),
+    /// Revoke the token of this machine, and forget it
+    #[command(after_help = "\
+Examples:
+  pinacle logout
+  pinacle logout --gateway https://pinacle.example.org")]
+    Logout,
+    /// Who you are, at which gateway, and by which token
+    #[command(after_help = "Examples:\n  pinacle whoami\n  pinacle whoami --json | jq -r .account.email")]
+    Whoami,
+    /// Your sessions in browsers: list, end
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Your tokens for the API: list, make, revoke
     #[command(subcommand)]
     Token(TokenCommand),
     /// Teams: list, make, invite, roles
     #[command(subcommand)]
     Team(TeamCommand),
-    /// People, for admins: list, suspend, make admin, quotas
+    /// People, for admins: list, invite, suspend, make admin, quotas
     #[command(subcommand)]
     User(UserCommand),
     /// What is not as it should be, and what is done about it

@@ -12,13 +12,17 @@ mod figures;
 mod host;
 mod live;
 mod local;
+mod login;
 mod migrate;
 mod op;
 mod people;
+mod place;
 mod pod;
 mod progress;
+mod prompt;
 mod replay;
 mod secret;
+mod session;
 mod sim;
 mod status;
 mod team;
@@ -65,6 +69,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Host(command) => host::run(&global, &terminal, command).await,
         Command::Pod(command) => pod::run(&global, &terminal, command).await,
         Command::Op(command) => op::run(&global, &terminal, command).await,
+        Command::Login(args) => login::run(&global, &terminal, args).await,
+        Command::Logout => login::logout(&global, &terminal).await,
+        Command::Whoami => login::whoami(&global, &terminal).await,
+        Command::Session(command) => session::run(&global, &terminal, command).await,
         Command::Token(command) => token::run(&global, &terminal, command).await,
         Command::Team(command) => team::run(&global, &terminal, command).await,
         Command::User(command) => user::run(&global, &terminal, command).await,

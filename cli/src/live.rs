@@ -12,11 +12,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue},
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    tungstenite::{self, Message, client::IntoClientRequest},
 };
 
-use crate::{api::Api, failure::Failure};
+use crate::{
+    api::{Api, tls::is_distrust},
+    failure::Failure,
+};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// The gateway pings more often than this; silence means that the connection is dead.
@@ -153,28 +156,28 @@ impl Live {
 
     async fn connect(&mut self) -> Result<(), Failure> {
         let base = self.api.base();
-        let Some(rest) = base.strip_prefix("http://") else {
-            return Err(Failure::input(
-                "live views need an address with http:// in this release: reach the gateway through a tunnel",
-            ));
-        };
-        let url = format!("ws://{rest}/api/v1/live");
+        // `ws` for `http`, `wss` for `https`.
+        let url = format!("ws{}/api/v1/live", base.trim_start_matches("http"));
         let mut request =
             url.into_client_request().map_err(|_| Failure::input(format!("--gateway: {base:?} is no address")))?;
-        let bearer = format!("Bearer {}", self.api.token().expose());
-        let mut value =
-            HeaderValue::try_from(bearer).map_err(|_| Failure::input("the token holds what no token does"))?;
-        value.set_sensitive(true);
-        request.headers_mut().insert("authorization", value);
-        let connected = timeout(CONNECT_DEADLINE, connect_async(request)).await;
+        request.headers_mut().extend(self.api.shown().clone());
+        let connector = self.api.tls().map(Connector::Rustls);
+        let connected = timeout(CONNECT_DEADLINE, connect_async_tls_with_config(request, None, false, connector)).await;
         let (mut socket, _) = match connected {
             Ok(Ok(connected)) => connected,
             Ok(Err(tungstenite::Error::Http(response))) if response.status() == 401 => {
                 self.refused = true;
-                return Err(Failure::failed("the gateway refuses the token: name the right one with --token-file"));
+                return Err(Failure::failed(
+                    "the gateway refuses the token: pinacle login makes a new one, or name another with --token-file",
+                ));
             }
             Ok(Err(tungstenite::Error::Http(response))) => {
                 return Err(Failure::failed(format!("the gateway at {base} answers {}", response.status())));
+            }
+            Ok(Err(error)) if is_distrust(&error) => {
+                return Err(Failure::failed(format!(
+                    "the certificate of the gateway at {base} is not to be trusted: name its authority with --gateway-ca"
+                )));
             }
             Ok(Err(_)) | Err(_) => {
                 return Err(Failure::failed(format!(

@@ -2,13 +2,12 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, BufRead, IsTerminal, Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::Path,
 };
 
 use anyhow::Context as _;
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use pinacle_bus::{
     contract::{Timestamp, key::secret_name},
     crypto::Key,
@@ -27,6 +26,7 @@ use crate::{
     host::Page,
     op::carry_out,
     people::People,
+    prompt,
     terminal::{Terminal, Tone},
 };
 
@@ -126,24 +126,13 @@ async fn set(global: &Global, terminal: &Terminal, name: &str, place: SecretPlac
 
 /// The value out of standard input, or asked for without being shown.
 fn value(name: &str) -> Result<Zeroizing<String>, Failure> {
-    let stdin = io::stdin();
-    let mut value = Zeroizing::new(String::new());
-    if stdin.is_terminal() {
-        write!(io::stderr(), "the value of {name}: ")?;
-        let shown = tcgetattr(&stdin).context("cannot read the terminal's settings")?;
-        let mut hidden = shown.clone();
-        hidden.local_flags.remove(LocalFlags::ECHO);
-        tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden).context("cannot hide what is typed")?;
-        let read = stdin.lock().read_line(&mut value);
-        tcsetattr(&stdin, SetArg::TCSAFLUSH, &shown).context("cannot show again what is typed")?;
-        writeln!(io::stderr())?;
-        read?;
-    } else {
-        let mut limited = stdin.lock().take(LONGEST_VALUE + 2);
-        let read = limited.read_to_string(&mut value);
-        read.map_err(|error| Failure::input(format!("standard input is no text: {error}")))?;
+    if prompt::is_possible() {
+        return prompt::ask_hidden(&format!("the value of {name}"));
     }
-    let length = value.strip_suffix('\n').map_or(value.len(), |rest| rest.strip_suffix('\r').unwrap_or(rest).len());
+    let mut value = Zeroizing::new(String::new());
+    let read = io::stdin().lock().take(LONGEST_VALUE + 2).read_to_string(&mut value);
+    read.map_err(|error| Failure::input(format!("standard input is no text: {error}")))?;
+    let length = prompt::without_end(&value).len();
     value.truncate(length);
     Ok(value)
 }

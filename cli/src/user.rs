@@ -53,6 +53,10 @@ pub(crate) async fn run(global: &Global, terminal: &Terminal, command: UserComma
     let path = |user: &str, what: &str| format!("/users/{}/{what}", segment(user));
     match command {
         UserCommand::Ls { suspended, admins } => list(&api, terminal, suspended, admins).await,
+        UserCommand::Invite { email, name, admin } => {
+            let body = json!({ "email": email, "name": name, "is_admin": admin });
+            invited(terminal, &api.change(Method::POST, "/users", &body).await?)
+        }
         UserCommand::Suspend { user, yes } => {
             yes.or_refuse(&format!("{user} could do nothing any more"))?;
             api.send(Method::POST, &path(&user, "suspend"), &[]).await?;
@@ -101,6 +105,19 @@ async fn list(api: &Api, terminal: &Terminal, suspended: bool, admins: bool) -> 
         ]);
     }
     terminal.print(&mut table)
+}
+
+fn invited(terminal: &Terminal, made: &Value) -> Result<(), Failure> {
+    if terminal.json {
+        return terminal.document(made);
+    }
+    match made["link"].as_str() {
+        Some(link) => {
+            terminal.hint("hand this on to them: it sets their password, and is told this once");
+            terminal.line(link)
+        }
+        None => terminal.line("they were sent an e-mail"),
+    }
 }
 
 async fn quota(api: &Api, terminal: &Terminal, args: QuotaArgs) -> Result<(), Failure> {

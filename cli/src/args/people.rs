@@ -213,6 +213,23 @@ Examples:
         #[arg(long)]
         admins: bool,
     },
+    /// Invite somebody: make an account that they come into by a link
+    #[command(after_help = "\
+The link goes to them by mail. Where no mail goes out, it is printed this once: hand it on.
+
+Examples:
+  pinacle user invite ann@example.com
+  pinacle user invite bob@example.com --name Bob --admin")]
+    Invite {
+        /// Their e-mail address
+        email: String,
+        /// What they are called
+        #[arg(long, default_value = "", hide_default_value = true)]
+        name: String,
+        /// Make them admin of the installation
+        #[arg(long)]
+        admin: bool,
+    },
     /// Let somebody do nothing any more; their pods go on
     #[command(after_help = "Examples:\n  pinacle user suspend ann@example.com --yes")]
     Suspend {

@@ -32,6 +32,7 @@ use crate::{
     figures::count,
     local::{BUS_CA, Notice, read_secret},
     migrate,
+    place::Place,
     progress::{Console, Step},
 };
 
@@ -153,7 +154,8 @@ impl Start<'_> {
     /// The gateway, as the installation.
     fn api(&self, gateway: &str) -> Result<Api, Failure> {
         let token = read_secret(&self.home.folder.secret("admin_token"))?;
-        Api::trusting(gateway, token, self.gateway_ca(self.settings.listen()?).as_deref())
+        let authority = self.gateway_ca(self.settings.listen()?);
+        Api::of(&Place::known(gateway, authority.as_deref())?)?.with_token(&token)
     }
 
     /// The token by which the agent of this machine joins, as long as it has not.

@@ -195,7 +195,7 @@ pub async fn create(app: Shared, identity: Identity, FromBody(body): FromBody<To
 
 /// Revoke a token
 ///
-/// It ends at once, with all that were made with it.
+/// It ends at once, with all that were made with it. `current` is the one that asks.
 #[utoipa::path(delete, path = "/tokens/{token}", operation_id = "token_revoke", tag = "accounts",
     params(("token" = String, Path, description = "id"), WhoseQuery), responses((status = 204)))]
 pub async fn revoke(
@@ -205,7 +205,10 @@ pub async fn revoke(
     FromQuery(query): FromQuery<WhoseQuery>,
 ) -> Result<Response, Problem> {
     let missing = || Problem::new(Code::TokenNotFound, Code::TokenNotFound.explanation());
-    let token: TokenId = token.parse().map_err(|_| missing())?;
+    let token: TokenId = match (token.as_str(), identity.actor()) {
+        ("current", Actor::User { via: Via::Token(own), .. }) => own,
+        (id, _) => id.parse().map_err(|_| missing())?,
+    };
     let user = whose(&app, &identity, query.user.as_deref()).await?.to_string();
     if let (Actor::User { via: Via::Token(own), .. }, false) = (identity.actor(), identity.is_admin())
         && own != token

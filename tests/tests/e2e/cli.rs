@@ -6,9 +6,11 @@
 mod commands;
 mod fixture;
 mod ground;
+mod login;
 mod operations;
 mod refusals;
 mod replay;
 mod scripted;
 mod strangers;
+mod tls;
 mod up;

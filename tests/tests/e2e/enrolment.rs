@@ -1,6 +1,6 @@
 //! Machines join by a token over TLS, stay hosts as long as somebody lets them, and no longer.
 
-mod field;
+pub mod field;
 
 use std::{fs, os::unix::fs::PermissionsExt};
 

@@ -2,8 +2,8 @@
 
 mod asking;
 mod audit_log;
-mod browser;
-mod factor;
+pub mod browser;
+pub mod factor;
 mod flows;
 mod foreign;
 mod history;

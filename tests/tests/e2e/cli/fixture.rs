@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -76,15 +77,33 @@ pub fn pinacle(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
 
 /// Runs any copy of it.
 pub fn run(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
+    outcome(command(program, arguments, environment).stdin(Stdio::null()).output().unwrap())
+}
+
+/// Runs `pinacle` with this on its standard input.
+pub fn fed(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Outcome {
+    let mut command = command(&machine::service("pinacle"), arguments, environment);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // What does not read all of it closes the pipe.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    outcome(child.wait_with_output().unwrap())
+}
+
+fn command(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(machine::tool("timeout"));
-    command.args(["--kill-after=5", "100"]).arg(program).args(arguments).stdin(Stdio::null());
+    command.args(["--kill-after=5", "100"]).arg(program).args(arguments);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PINACLE") {
             command.env_remove(name);
         }
     }
-    // Far from the repository's own installation, if there is one.
-    let output = command.current_dir("/").envs(environment.iter().copied()).output().unwrap();
+    // Far from the repository's own installation and from where its developers are logged in, if there is such.
+    command.env("XDG_CONFIG_HOME", "/nonexistent").current_dir("/").envs(environment.iter().copied());
+    command
+}
+
+fn outcome(output: Output) -> Outcome {
     Outcome {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
