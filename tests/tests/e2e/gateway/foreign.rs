@@ -1,7 +1,13 @@
 //! Signing in elsewhere: with the real oidc-provider, and with a fake of GitHub that has its real paths.
 
-use std::net::SocketAddr;
+#![expect(clippy::disallowed_types, reason = "the time of another process is real time")]
 
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
 use pinacle_tests::{Process, machine, peers};
 use reqwest::{Client, Method, redirect};
 use serde_json::json;
@@ -238,6 +244,44 @@ async fn github_lets_people_in_by_their_primary_proven_address() {
     let none = answer(stage.request(Method::GET, "/auth/oidc/start")).await;
     assert_eq!(none.status, 404, "{none:?}");
     assert!(!stage.gateway.log_text().contains("gho_"));
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_is_said_to_be_and_holds_nothing_up() {
+    // One takes connections and never says a word, the other is not there at all.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let issuer = format!("http://{}", silent.local_addr().unwrap());
+    let nobody = format!("http://{}", machine::free_address());
+    let stage = Stage::start_with(&[
+        ("PINACLE__GATEWAY__OIDC_ISSUER", &issuer),
+        ("PINACLE__GATEWAY__OIDC_CLIENT_ID", "pinacle"),
+        ("PINACLE__GATEWAY__OIDC_CLIENT_SECRET", "oidc-client-secret-for-tests"),
+        ("PINACLE__GATEWAY__GITHUB_CLIENT_ID", "github-client"),
+        ("PINACLE__GATEWAY__GITHUB_CLIENT_SECRET", "github-client-secret-for-tests"),
+        ("PINACLE__GATEWAY__GITHUB_URL", &nobody),
+        ("PINACLE__GATEWAY__GITHUB_API_URL", &nobody),
+    ])
+    .await;
+    let away = |place: &str| assert!(place.ends_with("/sign-in?why=unavailable"), "{place}");
+    let mut bob = Traveller::new(&stage);
+    let door = bob.leave("github", "/").await;
+    let state = door.split("state=").nth(1).unwrap().split('&').next().unwrap();
+    away(&bob.arrive(&format!("http://{}/auth/github/callback?code=x&state={state}", stage.address)).await);
+
+    let began = Instant::now();
+    let mut travellers: Vec<Traveller> = (0..8).map(|_| Traveller::new(&stage)).collect();
+    let all = join_all(travellers.iter_mut().map(|traveller| traveller.leave("oidc", "/")));
+    let first_admin = async {
+        // While they wait, others come in by their password.
+        first_admin(&stage).await;
+        began.elapsed()
+    };
+    let (places, came_in) = tokio::join!(all, first_admin);
+    places.iter().for_each(|place| away(place));
+    let waited = began.elapsed();
+    assert!(came_in < waited, "{came_in:?} {waited:?}");
+    assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
+    assert!(!stage.gateway.log_text().contains("client-secret-for-tests"));
 }
 
 /// The first admin where `admin_emails` names them.
