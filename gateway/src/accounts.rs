@@ -13,6 +13,7 @@ mod github;
 mod mail;
 mod oidc;
 pub mod origin;
+mod own;
 mod password;
 pub mod provider;
 pub mod session;
@@ -187,6 +188,18 @@ impl Accounts {
         purpose: AccountTokenPurpose,
         apart: TimeDelta,
     ) -> Result<Option<Link>, Problem> {
+        self.link(account, purpose, &account.email, apart, PASSWORD_PAGE).await
+    }
+
+    /// A link that proves that its reader has this address, and leads to this page of ours.
+    async fn link(
+        &self,
+        account: &AccountRow,
+        purpose: AccountTokenPurpose,
+        email: &str,
+        apart: TimeDelta,
+        page: &str,
+    ) -> Result<Option<Link>, Problem> {
         let now = Utc::now();
         let good_for = if purpose == AccountTokenPurpose::Invite { self.invite_link } else { self.reset_link };
         let secret = token::generate();
@@ -194,13 +207,13 @@ impl Accounts {
             token_hash: token::digest(&secret).unwrap_or_default(),
             user_id: account.user_id.clone(),
             purpose: purpose.as_str().to_owned(),
-            email: account.email.clone(),
+            email: email.to_owned(),
             created_at: now,
             expires_at: now + good_for,
         };
         let expires_at = row.expires_at;
         let kept = self.database.account_token_put(row, apart).await?;
-        Ok(kept.then(|| Link { url: format!("{}{PASSWORD_PAGE}#{secret}", self.public_url), expires_at }))
+        Ok(kept.then(|| Link { url: format!("{}{page}#{secret}", self.public_url), expires_at }))
     }
 
     /// The link that the first admin comes in by, while nobody has come in yet. `None` afterwards.
@@ -268,7 +281,10 @@ impl Accounts {
     }
 
     /// Asks somebody who has signed in for their password once more.
-    async fn check_own_password(
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub async fn check_own_password(
         &self,
         account: &AccountRow,
         field: &'static str,

@@ -21,6 +21,7 @@ mod metrics;
 mod openapi;
 pub mod operations;
 mod overview;
+mod own;
 mod owners;
 mod page;
 mod pods;
@@ -182,7 +183,10 @@ fn people() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::change_password))
         .routes(routes!(factor::state, factor::begin))
         .routes(routes!(factor::confirm))
+        .routes(routes!(factor::recovery_codes))
         .routes(routes!(factor::switch_off))
+        .routes(routes!(own::change_email))
+        .routes(routes!(own::delete))
         .routes(routes!(accounts::first))
         .routes(routes!(accounts::invite))
         .routes(routes!(tokens::list, tokens::create))
@@ -212,6 +216,7 @@ fn open() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(accounts::sign_up))
         .routes(routes!(accounts::reset))
         .routes(routes!(accounts::set_password))
+        .routes(routes!(own::confirm_email))
 }
 
 /// What machines ask for in the course of joining. They are no people: what matters of it has its own entry in the audit

@@ -11,18 +11,39 @@ use axum::{
 pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
                           form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// A page: what all have around what it has itself.
+macro_rules! page {
+    ($name:literal, $title:literal) => {
+        concat!(
+            include_str!("../web/frame/head.html"),
+            "<title>",
+            $title,
+            " · Pinacle</title>\n</head>\n<body data-page=\"",
+            $name,
+            "\">\n",
+            include_str!("../web/frame/top.html"),
+            include_str!(concat!("../web/", $name, ".html")),
+            include_str!("../web/frame/end.html"),
+        )
+    };
+}
+
 /// Each page and file: its path, its media type, itself.
-const FILES: [(&str, &str, &str); 8] = [
-    ("/", HTML, include_str!("../web/account.html")),
-    ("/sign-in", HTML, include_str!("../web/sign-in.html")),
-    ("/set-password", HTML, include_str!("../web/set-password.html")),
-    ("/join", HTML, include_str!("../web/join.html")),
-    ("/reset", HTML, include_str!("../web/reset.html")),
-    ("/sign-up", HTML, include_str!("../web/sign-up.html")),
+const FILES: [(&str, &str, &str); 11] = [
+    ("/", HTML, page!("account", "Your account")),
+    ("/sign-in", HTML, page!("sign-in", "Sign in")),
+    ("/set-password", HTML, page!("set-password", "Set a password")),
+    ("/confirm-email", HTML, page!("confirm-email", "Your new address")),
+    ("/join", HTML, page!("join", "Join a team")),
+    ("/reset", HTML, page!("reset", "Lost password")),
+    ("/sign-up", HTML, page!("sign-up", "Make an account")),
     ("/web/style.css", "text/css; charset=utf-8", include_str!("../web/style.css")),
-    ("/web/people.js", "text/javascript; charset=utf-8", include_str!("../web/people.js")),
+    ("/web/people.js", SCRIPT, include_str!("../web/people.js")),
+    ("/web/account.js", SCRIPT, include_str!("../web/account.js")),
+    ("/web/call.js", SCRIPT, include_str!("../web/call.js")),
 ];
 const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// All of them.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {

@@ -1,42 +1,8 @@
-// What the pages about people do. Nothing that comes from elsewhere is ever taken for HTML.
+// What the pages do by which people come in.
+
+import { call, find, form, refuse, say } from "./call.js";
 
 const page = document.body.dataset.page;
-const find = (id) => document.getElementById(id);
-const status = document.querySelector("[role=status]");
-
-function say(text, tone) {
-    status.textContent = text;
-    status.className = tone ?? "";
-}
-
-function cookie(name) {
-    for (const part of document.cookie.split("; ")) {
-        const at = part.indexOf("=");
-        if (part.slice(0, at) === name) return part.slice(at + 1);
-    }
-    return undefined;
-}
-
-// The answer's status and body; a lost connection counts as one.
-async function call(method, path, body) {
-    const headers = {};
-    if (body !== undefined) headers["content-type"] = "application/json";
-    const csrf = cookie("__Host-pinacle_csrf") ?? cookie("pinacle_csrf");
-    if (method !== "GET" && csrf) headers["x-csrf-token"] = csrf;
-    try {
-        const answer = await fetch(`/api/v1${path}`, {
-            method, headers, body: body === undefined ? undefined : JSON.stringify(body), credentials: "same-origin",
-        });
-        const text = await answer.text();
-        let read = {};
-        try { read = text ? JSON.parse(text) : {}; } catch { read = {}; }
-        return { ok: answer.ok, status: answer.status, body: read };
-    } catch {
-        return { ok: false, status: 0, body: { detail: "the gateway cannot be reached; try again" } };
-    }
-}
-
-const told = (answer) => answer.body.detail ?? `that did not work (${answer.status})`;
 
 // Where to go afterwards: a path of ours, never another site.
 function next() {
@@ -46,29 +12,6 @@ function next() {
         if (wanted.startsWith("/") && url.origin === location.origin) return url.pathname + url.search + url.hash;
     } catch { /* not an address */ }
     return "/";
-}
-
-// Runs a form's work once at a time, and points out what is wrong.
-function form(id, work) {
-    const element = find(id);
-    element?.addEventListener("submit", async (event) => {
-        event.preventDefault();
-        const buttons = element.querySelectorAll("button");
-        for (const input of element.querySelectorAll("input")) input.removeAttribute("aria-invalid");
-        buttons.forEach((button) => { button.disabled = true; });
-        say("One moment …");
-        try {
-            await work(element);
-        } finally {
-            buttons.forEach((button) => { button.disabled = false; });
-        }
-    });
-}
-
-function refuse(answer, input) {
-    say(told(answer), "bad");
-    input?.setAttribute("aria-invalid", "true");
-    input?.focus();
 }
 
 async function signIn() {
@@ -149,113 +92,16 @@ function askForMail(id, path, read) {
     });
 }
 
-const time = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-
-async function showSessions() {
-    const answer = await call("GET", "/sessions");
-    find("sessions").replaceChildren(...(answer.body.items ?? []).map((session) => {
-        const row = document.createElement("li");
-        const text = document.createElement("span");
-        text.textContent = session.is_this ? "This browser" : session.user_agent || "A program";
-        const small = document.createElement("small");
-        small.textContent = `since ${time(session.created_at)}, last used ${time(session.seen_at)}`
-            + (session.remote_address ? `, from ${session.remote_address}` : "");
-        text.append(small);
-        row.append(text);
-        if (!session.is_this) {
-            const end = document.createElement("button");
-            end.type = "button";
-            end.className = "plain";
-            end.textContent = "End";
-            end.setAttribute("aria-label", `End the session of ${text.firstChild.textContent}`);
-            end.addEventListener("click", async () => {
-                const ended = await call("DELETE", `/sessions/${session.session_id}`);
-                say(ended.ok ? "The session has ended." : told(ended), ended.ok ? "good" : "bad");
-                await showSessions();
-            });
-            row.append(end);
-        }
-        return row;
-    }));
-}
-
-async function showFactor() {
-    const answer = await call("GET", "/account/second-factor");
-    if (!answer.ok) {
-        find("factor").hidden = true;
-        return;
-    }
-    const on = answer.body.is_on;
-    find("factor-state").textContent = on
-        ? `On. ${answer.body.recovery_codes} recovery codes are left.`
-        : "Off: who knows your password is in.";
-    find("factor-code-field").hidden = !on;
-    find("factor-password-field").hidden = false;
-    find("factor-new").hidden = true;
-    find("factor-button").textContent = on ? "Switch it off" : "Set up";
-    find("factor").dataset.step = on ? "off" : "begin";
-}
-
-function factor() {
-    form("factor-form", async () => {
-        const code = find("factor-code").value.trim();
-        const password = find("factor-password").value;
-        const step = find("factor").dataset.step;
-        if (step === "begin") {
-            const answer = await call("POST", "/account/second-factor", { password });
-            if (!answer.ok) return refuse(answer, find("factor-password"));
-            find("factor-secret").textContent = answer.body.secret;
-            find("factor-link").href = answer.body.url;
-            find("factor-new").hidden = false;
-            find("factor-password-field").hidden = true;
-            find("factor-code-field").hidden = false;
-            find("factor-button").textContent = "Switch it on";
-            find("factor").dataset.step = "confirm";
-            find("factor-code").focus();
-            return say("");
-        }
-        if (step === "confirm") {
-            const answer = await call("POST", "/account/second-factor/confirm", { code });
-            if (!answer.ok) return refuse(answer, find("factor-code"));
-            find("recovery-codes").replaceChildren(...answer.body.recovery_codes.map((text) => {
-                const row = document.createElement("li");
-                row.textContent = text;
-                return row;
-            }));
-            find("recovery").hidden = false;
-            say("The second factor is on.", "good");
-        } else {
-            const answer = await call("POST", "/account/second-factor/off", { password, code });
-            if (!answer.ok) return refuse(answer, find("factor-code"));
-            find("recovery").hidden = true;
-            say("The second factor is off.", "good");
-        }
-        find("factor-code").value = "";
-        find("factor-password").value = "";
-        await showFactor();
+function confirmEmail() {
+    const token = location.hash.slice(1);
+    history.replaceState(null, "", location.pathname);
+    if (!token) say("This link is not whole; open it as it came.", "bad");
+    form("confirm-email", async (element) => {
+        const answer = await call("POST", "/accounts/email", { token });
+        if (!answer.ok) return refuse(answer);
+        element.hidden = true;
+        say(`${answer.body.email} is your address now.`, "good");
     });
-}
-
-async function account() {
-    const answer = await call("GET", "/account");
-    if (answer.status === 401) return location.replace(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
-    if (!answer.ok) return say(told(answer), "bad");
-    find("who").textContent = answer.body.name || answer.body.email;
-    find("what").textContent = answer.body.email + (answer.body.is_admin ? ", admin of this installation" : "");
-    find("sign-out").addEventListener("click", async () => {
-        await call("DELETE", "/sessions/current");
-        location.replace("/sign-in");
-    });
-    form("change-password", async (element) => {
-        const body = { current_password: find("current").value, password: find("password").value };
-        const changed = await call("PUT", "/account/password", body);
-        if (!changed.ok) return refuse(changed, find(changed.body.code === "wrong_password" ? "current" : "password"));
-        element.reset();
-        say("The password is changed; all other sessions have ended.", "good");
-        await showSessions();
-    });
-    factor();
-    await Promise.all([showSessions(), showFactor()]);
 }
 
 // The invitation stays out of every address that is sent: behind the #, and here while its person signs in.
@@ -284,7 +130,8 @@ const pages = {
     "set-password": setPassword,
     reset: () => askForMail("reset", "/accounts/reset", () => ({ email: find("email").value })),
     "sign-up": () => askForMail("sign-up", "/accounts", () => ({ email: find("email").value, name: find("name").value })),
-    account,
+    "confirm-email": confirmEmail,
+    account: async () => (await import("./account.js")).account(),
 };
 
 await pages[page]?.();

@@ -38,8 +38,8 @@ pub use partition::{Partition, Partitioned, PartitionsChanged};
 pub use projection::{Applied, Mark, Replaced};
 pub use query::{
     AccountTokenPurpose, Claimed, EnrolmentClaim, EnrolmentRefused, EventFilter, EventRow, ExecFilter, FULL,
-    ForeignIdentity, Holdings, HostFilter, LAST_ADMIN, LAST_OWNER, MemberRow, NewSecretVersion, OWNS_PODS,
-    OperationFilter, Person, PodFilter, Population, SecretFilter, UserChange, UserFilter,
+    ForeignIdentity, Holdings, HostFilter, LAST_ADMIN, LAST_OWNER, MemberRow, NewSecretVersion, OWNS_HOSTS, OWNS_PODS,
+    OWNS_SECRETS, OperationFilter, Person, PodFilter, Population, SecretFilter, UserChange, UserFilter,
 };
 pub use retention::Expiring;
 pub use rollup::RollupDone;

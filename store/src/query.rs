@@ -20,7 +20,7 @@ mod team;
 mod token;
 mod user;
 
-pub use account::AccountTokenPurpose;
+pub use account::{AccountTokenPurpose, OWNS_HOSTS, OWNS_SECRETS};
 pub use enrolment::{Claimed, EnrolmentClaim, EnrolmentRefused};
 pub use event::{EventFilter, EventRow};
 pub use foreign::ForeignIdentity;

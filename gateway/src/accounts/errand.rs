@@ -34,6 +34,13 @@ pub enum Errand {
         /// Their address, as it is kept.
         email: String,
     },
+    /// Somebody wants another address.
+    Address {
+        /// The address, as it is kept.
+        email: String,
+        /// Where its owner takes it.
+        link: String,
+    },
     /// A letter is to be sent.
     Letter(Letter),
 }
@@ -70,6 +77,7 @@ impl Accounts {
                 Some(account) if account.suspended_at.is_none() => self.write_reset(&account).await,
                 _ => Ok(()),
             },
+            Errand::Address { email, link } => self.write_to_new_address(email, link).await,
             Errand::Letter(letter) => {
                 self.mailer.send(letter).await;
                 Ok(())
@@ -109,7 +117,7 @@ impl Accounts {
         if let Some(link) = link {
             // Without their name: whoever asked for an account may have put anything there.
             let text = format!("Hello,\n\n{text}");
-            self.mailer.send(Letter { to: account.email, subject, text, link: link.url }).await;
+            self.mailer.send(Letter { to: account.email, subject, text, link: Some(link.url) }).await;
         }
         Ok(())
     }
@@ -120,7 +128,7 @@ impl Accounts {
     /// When too much waits.
     pub fn write_invitation(&self, account: &AccountRow, link: &Link) -> Result<(), Problem> {
         let text = "Hello,\n\nan account was made for you. To take it, set a password:".to_owned();
-        let (to, link) = (account.email.clone(), link.url.clone());
+        let (to, link) = (account.email.clone(), Some(link.url.clone()));
         self.later(Errand::Letter(Letter { to, subject: "Your account", text, link }))
     }
 }

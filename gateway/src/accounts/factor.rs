@@ -4,6 +4,7 @@
 
 use chrono::Utc;
 use pinacle_store::{AccountFactorRow, AccountRow};
+use qrcode::{EcLevel, QrCode, render::svg};
 use rand::RngExt;
 use totp_rs::{Builder, Totp};
 use tracing::info;
@@ -25,6 +26,8 @@ pub struct Begun {
     pub secret: String,
     /// The same as an address that apps open.
     pub url: String,
+    /// The address as a picture for an app's camera, in SVG.
+    pub qr_svg: String,
 }
 
 /// Whether somebody has a second factor.
@@ -73,7 +76,7 @@ impl Accounts {
         if !self.database.factor_begin(&account.user_id, &sealed).await? {
             return Err(Problem::new(Code::SecondFactorOn, Code::SecondFactorOn.explanation()));
         }
-        Ok(Begun { secret: totp.secret().to_base32(), url })
+        Ok(Begun { secret: totp.secret().to_base32(), qr_svg: picture(&url)?, url })
     }
 
     /// Confirms a secret by a code of it; returns the recovery codes, which are shown once.
@@ -84,12 +87,25 @@ impl Accounts {
         let found = self.database.factor_find(&account.user_id).await?;
         let row = found.filter(|row| row.confirmed_at.is_none()).ok_or_else(wrong)?;
         let step = self.step_of(account, &row, code).await?.ok_or_else(wrong)?;
-        let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
-        let digests: Vec<Vec<u8>> = codes.iter().filter_map(|code| token::digest(&plain(code))).collect();
+        let (codes, digests) = recovery_codes();
         if !self.database.factor_confirm(&row, step, &digests, Utc::now()).await? {
             return Err(wrong());
         }
         info!(user_id = account.user_id, "somebody switched their second factor on");
+        Ok(codes)
+    }
+
+    /// Makes new recovery codes, which are shown once; those before are good no more.
+    ///
+    /// # Errors
+    /// When the password is not right, or there is no second factor.
+    pub async fn new_recovery_codes(&self, account: &AccountRow, password: String) -> Result<Vec<String>, Problem> {
+        self.check_own_password(account, "password", password).await?;
+        let (codes, digests) = recovery_codes();
+        if !self.database.recovery_codes_replace(&account.user_id, &digests).await? {
+            return Err(Problem::new(Code::SecondFactorOff, Code::SecondFactorOff.explanation()));
+        }
+        info!(user_id = account.user_id, "somebody made new recovery codes");
         Ok(codes)
     }
 
@@ -141,6 +157,21 @@ fn totp(account: &AccountRow, secret: &[u8]) -> Result<Totp, Problem> {
         .with_account_name(account.email.as_str())
         .build()
         .map_err(|error| Problem::internal(Code::Internal, "make a second factor", &error))
+}
+
+/// Dark on light, also where the page is dark: cameras want it so.
+fn picture(url: &str) -> Result<String, Problem> {
+    let code = QrCode::with_error_correction_level(url, EcLevel::M);
+    let code = code.map_err(|error| Problem::internal(Code::Internal, "draw a key's address", &error))?;
+    let mut drawn = code.render::<svg::Color<'_>>();
+    Ok(drawn.dark_color(svg::Color("#000000")).light_color(svg::Color("#ffffff")).min_dimensions(240, 240).build())
+}
+
+/// New recovery codes, and what is kept of them.
+fn recovery_codes() -> (Vec<String>, Vec<Vec<u8>>) {
+    let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
+    let digests = codes.iter().filter_map(|code| token::digest(&plain(code))).collect();
+    (codes, digests)
 }
 
 /// Four groups of five letters.

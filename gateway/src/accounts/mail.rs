@@ -29,10 +29,10 @@ pub struct Letter {
     pub to: String,
     /// Its one line.
     pub subject: &'static str,
-    /// What it says before the link.
+    /// What it says, before the link.
     pub text: String,
-    /// Where it leads.
-    pub link: String,
+    /// Where it leads, if it leads anywhere.
+    pub link: Option<String>,
 }
 
 impl Mailer {
@@ -88,8 +88,12 @@ impl Mailer {
 }
 
 fn message(from: &Mailbox, letter: Letter) -> anyhow::Result<Message> {
-    let body =
-        format!("{}\n\n{}\n\nThe link works once. If you did not ask for this, leave it.\n", letter.text, letter.link);
+    let body = match letter.link {
+        Some(link) => {
+            format!("{}\n\n{link}\n\nThe link works once. If you did not ask for this, leave it.\n", letter.text)
+        }
+        None => format!("{}\n", letter.text),
+    };
     Message::builder()
         .from(from.clone())
         .to(Mailbox::new(None, letter.to.parse().context("read the address")?))

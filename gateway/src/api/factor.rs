@@ -37,7 +37,7 @@ pub async fn state(app: Shared, identity: Identity) -> Result<Response, Problem>
 pub struct WithPassword {
     /// The one of now.
     #[schema(format = Password)]
-    password: String,
+    pub(super) password: String,
 }
 
 /// A key for an app. It is shown once.
@@ -47,6 +47,8 @@ pub struct FactorKey {
     secret: String,
     /// The same as an address that apps open.
     url: String,
+    /// The address as a picture (QR code) for an app's camera, in SVG.
+    qr_svg: String,
 }
 
 /// Set up a second factor
@@ -65,7 +67,8 @@ pub async fn begin(
     app.limits.check_login(&account.email, address)?;
     let begun = app.accounts.begin_factor(&account, body.password).await?;
     app.limits.login_succeeded(&account.email, address);
-    Ok((StatusCode::CREATED, json(&FactorKey { secret: begun.secret, url: begun.url })).into_response())
+    let key = FactorKey { secret: begun.secret, url: begun.url, qr_svg: begun.qr_svg };
+    Ok((StatusCode::CREATED, json(&key)).into_response())
 }
 
 /// A code.
@@ -92,6 +95,25 @@ pub async fn confirm(app: Shared, identity: Identity, FromBody(body): FromBody<W
     session_of(&identity)?;
     let account = own(&app, &identity).await?;
     let recovery_codes = app.accounts.confirm_factor(&account, &body.code).await?;
+    Ok(json(&RecoveryCodes { recovery_codes }))
+}
+
+/// Make new recovery codes
+///
+/// Those before are good no more. The second factor stays on.
+#[utoipa::path(post, path = "/account/second-factor/recovery-codes", operation_id = "second_factor_recovery_codes",
+    tag = "accounts", request_body = WithPassword, responses((status = 200, body = RecoveryCodes)))]
+pub async fn recovery_codes(
+    app: Shared,
+    identity: Identity,
+    FromBody(body): FromBody<WithPassword>,
+) -> Result<Response, Problem> {
+    session_of(&identity)?;
+    let account = own(&app, &identity).await?;
+    let address = request::address();
+    app.limits.check_login(&account.email, address)?;
+    let recovery_codes = app.accounts.new_recovery_codes(&account, body.password).await?;
+    app.limits.login_succeeded(&account.email, address);
     Ok(json(&RecoveryCodes { recovery_codes }))
 }
 

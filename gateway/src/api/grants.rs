@@ -128,8 +128,11 @@ const DEMANDS: &[(Demand, &[&str])] = &[
             "session_end",
             "session_end_others",
             "account_change_password",
+            "account_change_email",
+            "account_delete",
             "second_factor_begin",
             "second_factor_confirm",
+            "second_factor_recovery_codes",
             "second_factor_off",
             // Whom they may make is the handler's to look at.
             "user_create",

@@ -5,14 +5,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
-use pinacle_bus::contract::{Timestamp, UserId};
-use pinacle_store::{AccountRow, Direction, LAST_ADMIN, Scope, StoreError, StoreErrorKind, UserChange, UserFilter};
-use serde::{Deserialize, Serialize};
+use pinacle_bus::contract::UserId;
+use pinacle_store::{Direction, LAST_ADMIN, Scope, StoreError, StoreErrorKind, UserChange, UserFilter};
+use serde::Deserialize;
 use tracing::info;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::{
-    App, Shared, json,
+    App, Shared,
+    accounts::Account,
+    json,
     page::{Page, PageQuery},
 };
 use crate::{
@@ -20,43 +22,6 @@ use crate::{
     identity::Identity,
     problem::{Code, Problem},
 };
-
-/// A person.
-#[derive(Serialize, ToSchema)]
-pub struct UserView {
-    /// This person.
-    #[schema(example = "user_2NxnYz0Gk2pVq8uVb3oZcX7fFqD")]
-    user_id: String,
-    /// Their e-mail address.
-    email: String,
-    /// Their name.
-    name: String,
-    /// Whether they are admin of the installation.
-    is_admin: bool,
-    /// When they showed that the address is theirs.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    email_verified_at: Option<Timestamp>,
-    /// Since when they may do nothing; null = they may.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    suspended_at: Option<Timestamp>,
-    /// Since when they are here.
-    #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
-}
-
-impl From<AccountRow> for UserView {
-    fn from(row: AccountRow) -> Self {
-        Self {
-            user_id: row.user_id,
-            email: row.email,
-            name: row.name,
-            is_admin: row.is_admin,
-            email_verified_at: row.email_verified_at.map(Timestamp::from),
-            suspended_at: row.suspended_at.map(Timestamp::from),
-            created_at: row.created_at.into(),
-        }
-    }
-}
 
 /// Which people.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -76,7 +41,7 @@ pub struct UsersQuery {
 
 /// List people
 #[utoipa::path(get, path = "/users", operation_id = "user_list", tag = "installation", params(UsersQuery),
-    responses((status = 200, body = Page<UserView>)))]
+    responses((status = 200, body = Page<Account>)))]
 pub async fn list(
     app: Shared,
     identity: Identity,
@@ -86,17 +51,17 @@ pub async fn list(
     let filter = UserFilter { suspended: query.suspended, admin: query.admin };
     let found = app.database.user_list(identity.scope(), filter, &page).await?;
     Ok(json(&Page {
-        items: found.items.into_iter().map(UserView::from).collect(),
+        items: found.items.into_iter().map(Account::from).collect(),
         next_cursor: found.next.map(|cursor| cursor.to_string()),
     }))
 }
 
 /// One person
 #[utoipa::path(get, path = "/users/{user}", operation_id = "user_get", tag = "installation",
-    params(("user" = String, Path, description = "id or e-mail address")), responses((status = 200, body = UserView)))]
+    params(("user" = String, Path, description = "id or e-mail address")), responses((status = 200, body = Account)))]
 pub async fn one(app: Shared, identity: Identity, FromPath(user): FromPath<String>) -> Result<Response, Problem> {
     let row = app.database.user_get(identity.scope(), &user).await.map_err(refused)?;
-    Ok(json(&UserView::from(row)))
+    Ok(json(&Account::from(row)))
 }
 
 macro_rules! changes {

@@ -124,6 +124,8 @@ codes! {
         "The request with its body was not complete in time.";
     SecondFactorOn = "second_factor_on", CONFLICT, "There is a second factor already",
         "Switch the second factor off before you set up another one.";
+    SecondFactorOff = "second_factor_off", CONFLICT, "There is no second factor",
+        "Set a second factor up and switch it on first.";
     EmailTaken = "email_taken", CONFLICT, "The address has an account",
         "Somebody with this e-mail address has an account already.";
     NameAmbiguous = "name_ambiguous", CONFLICT, "Several things have this name",
@@ -140,6 +142,8 @@ codes! {
         "This is the only admin who can act: make another one first.";
     TeamNotEmpty = "team_not_empty", CONFLICT, "The team has something",
         "A team that has pods or hosts cannot be deleted: delete or transfer them first.";
+    AccountNotEmpty = "account_not_empty", CONFLICT, "The account has something",
+        "An account that has pods, hosts or secrets cannot be deleted: delete or transfer them first.";
     IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The key stands for another request",
         "Another request came with this Idempotency-Key within the last day; take a new key for a new request.";
     TooManySecrets = "too_many_secrets", CONFLICT, "There are too many secrets",

@@ -6,10 +6,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter};
 use sqlx::PgConnection;
 
+use super::{
+    team::{LAST_OWNER, OWNS_PODS},
+    user::LAST_ADMIN,
+};
 use crate::{
-    AccountRow, AccountTokenRow, Database, StoreError,
+    AccountRow, AccountTokenRow, Database, StoreError, StoreErrorKind,
     entity::{account, account_token},
 };
+
+/// Named in a [`StoreErrorKind::Conflict`]: whoever owns hosts stays.
+pub const OWNS_HOSTS: &str = "owns_hosts";
+/// Named in a [`StoreErrorKind::Conflict`]: whoever owns secrets stays.
+pub const OWNS_SECRETS: &str = "owns_secrets";
 
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('pinacle.account'))";
 /// An account counts once its address is proven: until then it is somebody's wish.
@@ -166,6 +175,97 @@ impl Database {
             }
             end_of_password(connection, &user_id, None).await?;
             Ok(Some(user_id))
+        })
+        .await
+    }
+
+    /// Uses a token of [`Email`](AccountTokenPurpose::Email) up: its address, proven by that, takes the place of the one
+    /// before. Whoever has one of `admins` is an admin. All sessions but `keep`, by its digest, end, and links that went
+    /// to the address before are good no more. Returns who it is and the address before; `None` when the token is good
+    /// no more.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`](crate::StoreErrorKind::Conflict) with `account_email` when the address has an account
+    /// by now; the token stays good.
+    pub async fn account_email_by_token(
+        &self,
+        token_hash: &[u8],
+        keep: Option<&[u8]>,
+        admins: &[String],
+        now: DateTime<Utc>,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        const TAKE: &str = "DELETE FROM account_token WHERE token_hash = $1 AND purpose = 'email' AND expires_at > $2 \
+                            RETURNING user_id, email";
+        const BEFORE: &str = "SELECT email FROM account WHERE user_id = $1 AND suspended_at IS NULL FOR UPDATE";
+        const SET: &str = "UPDATE account SET email = $2, email_verified_at = $3, is_admin = is_admin OR $2 = ANY($4) \
+                           WHERE user_id = $1";
+        const END: &str = "DELETE FROM login WHERE user_id = $1 AND ($2::bytea IS NULL OR token_hash <> $2)";
+        self.transact("change an address by a token", async |connection| {
+            sqlx::query(LOCK).execute(&mut *connection).await?;
+            let taken = sqlx::query_as::<_, (String, String)>(TAKE).bind(token_hash).bind(now);
+            let Some((user_id, email)) = taken.fetch_optional(&mut *connection).await? else { return Ok(None) };
+            let before = sqlx::query_scalar::<_, String>(BEFORE).bind(&user_id);
+            let Some(before) = before.fetch_optional(&mut *connection).await? else { return Ok(None) };
+            let set = sqlx::query(SET).bind(&user_id).bind(&email).bind(now).bind(admins);
+            set.execute(&mut *connection).await?;
+            sqlx::query(END).bind(&user_id).bind(keep).execute(&mut *connection).await?;
+            let links = sqlx::query("DELETE FROM account_token WHERE user_id = $1").bind(&user_id);
+            links.execute(&mut *connection).await?;
+            Ok(Some((user_id, before)))
+        })
+        .await
+    }
+
+    /// Deletes an account with its sessions, tokens, memberships and all that lets its person in.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`](crate::StoreErrorKind::Conflict) with [`LAST_ADMIN`], [`LAST_OWNER`], or
+    /// [`OWNS_PODS`], [`OWNS_HOSTS`] or [`OWNS_SECRETS`] while it has such;
+    /// [`StoreErrorKind::NotFound`](crate::StoreErrorKind::NotFound).
+    pub async fn account_delete(&self, user_id: &str) -> Result<(), StoreError> {
+        // Locked, so that of two last admins or owners who leave at once one stays, and nobody claims a pod meanwhile.
+        const ADMINS: &str = "SELECT user_id, is_admin AND suspended_at IS NULL FROM account \
+                              WHERE (is_admin AND suspended_at IS NULL) OR user_id = $1 ORDER BY user_id FOR UPDATE";
+        const TEAMS: &str = "SELECT FROM team WHERE team_id IN (SELECT team_id FROM team_member WHERE user_id = $1) \
+                             ORDER BY team_id FOR UPDATE";
+        const HOLDS: [(&str, &str); 4] = [
+            (
+                LAST_OWNER,
+                "SELECT EXISTS (SELECT FROM team_member AS own WHERE user_id = $1 AND role = 'owner' AND NOT EXISTS \
+                 (SELECT FROM team_member AS other WHERE other.team_id = own.team_id AND other.role = 'owner' \
+                 AND other.user_id <> $1))",
+            ),
+            (OWNS_PODS, "SELECT EXISTS (SELECT FROM pod_claim WHERE owner = $1)"),
+            (OWNS_HOSTS, "SELECT EXISTS (SELECT FROM host WHERE owner = $1 AND deleted_at IS NULL)"),
+            (OWNS_SECRETS, "SELECT EXISTS (SELECT FROM secret WHERE owner = $1)"),
+        ];
+        // The rest goes with the account's row.
+        const GONE: [&str; 4] = [
+            "DELETE FROM quota WHERE owner = $1",
+            "DELETE FROM host_enrolment WHERE owner = $1",
+            "DELETE FROM data_key WHERE owner = $1",
+            "DELETE FROM account WHERE user_id = $1",
+        ];
+        let conflict = |constraint: &str| Ok(Err(StoreErrorKind::Conflict { constraint: constraint.into() }));
+        self.settle("delete an account", async |connection| {
+            let locked: Vec<(String, bool)> = sqlx::query_as(ADMINS).bind(user_id).fetch_all(&mut *connection).await?;
+            if !locked.iter().any(|(found, _)| found == user_id) {
+                return Ok(Err(StoreErrorKind::NotFound));
+            }
+            let admins: Vec<&str> = locked.iter().filter(|(_, acts)| *acts).map(|(admin, _)| admin.as_str()).collect();
+            if admins == [user_id] {
+                return conflict(LAST_ADMIN);
+            }
+            sqlx::query(TEAMS).bind(user_id).execute(&mut *connection).await?;
+            for (constraint, sql) in HOLDS {
+                if sqlx::query_scalar::<_, bool>(sql).bind(user_id).fetch_one(&mut *connection).await? {
+                    return conflict(constraint);
+                }
+            }
+            for sql in GONE {
+                sqlx::query(sql).bind(user_id).execute(&mut *connection).await?;
+            }
+            Ok(Ok(()))
         })
         .await
     }

@@ -56,6 +56,23 @@ impl Database {
         .await
     }
 
+    /// Keeps these recovery codes in place of those before. Returns whether there is a second factor that they are for.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    pub async fn recovery_codes_replace(&self, user_id: &str, codes: &[Vec<u8>]) -> Result<bool, StoreError> {
+        // Locked: at once with its end, none stay behind.
+        const ON: &str = "SELECT FROM account_factor WHERE user_id = $1 AND confirmed_at IS NOT NULL FOR UPDATE";
+        self.transact("replace recovery codes", async |connection| {
+            let on = sqlx::query(ON).bind(user_id).fetch_optional(&mut *connection).await?.is_some();
+            if on {
+                replace_codes(connection, user_id, codes).await?;
+            }
+            Ok(on)
+        })
+        .await
+    }
+
     /// Uses the code of a step up. Returns whether it was good: each step's is once, and none before it afterwards.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ pub const LAST_OWNER: &str = "last_owner";
 /// Named in a [`StoreErrorKind::Conflict`]: there are as many members, invitations or teams as may be.
 pub const FULL: &str = "full";
 
-/// Named in a [`StoreErrorKind::Conflict`]: a team that has pods stays.
+/// Named in a [`StoreErrorKind::Conflict`]: whoever has pods stays.
 pub const OWNS_PODS: &str = "owns_pods";
 
 /// Members and open invitations of one team together.

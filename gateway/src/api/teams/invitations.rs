@@ -149,7 +149,7 @@ pub async fn invite(
     let accounts = &app.accounts;
     let token = if accounts.has_mail() {
         let told = format!("Hello,\n\nyou are invited into the team {}. To join it, or not:", team_row.name);
-        let link = format!("{}/join#invitation={text}", accounts.public_url());
+        let link = Some(format!("{}/join#invitation={text}", accounts.public_url()));
         accounts.later(Errand::Letter(Letter { to: row.email.clone(), subject: "An invitation", text: told, link }))?;
         None
     } else {

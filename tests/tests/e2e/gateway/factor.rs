@@ -37,6 +37,8 @@ pub async fn switch_on(browser: &mut Browser) -> (String, String, Vec<String>) {
     assert_eq!(begun.status, 201, "{begun:?}");
     let secret = begun.body["secret"].as_str().unwrap().to_owned();
     assert!(begun.body["url"].as_str().unwrap().contains(&format!("secret={secret}")), "{begun:?}");
+    let picture = begun.body["qr_svg"].as_str().unwrap();
+    assert!(picture.contains("<svg") && picture.contains("#ffffff") && !picture.contains("<script"), "{picture}");
     let used = code(&secret, 0);
     let on = browser.send(Method::POST, "/account/second-factor/confirm", Some(json!({ "code": used }))).await;
     assert_eq!(on.status, 200, "{on:?}");
@@ -87,10 +89,24 @@ async fn signing_in_takes_a_code_that_is_good_once() {
     refused(sign_in(&stage, Some("abcde-abcde-abcde-abcde")).await);
     assert_eq!(admin.get("/account/second-factor").await.body["recovery_codes"], 9);
 
+    // New ones take the password; those before are good no more.
+    let path = "/account/second-factor/recovery-codes";
+    let wrong = admin.send(Method::POST, path, begin("wrong-wrong-wrong")).await;
+    assert_eq!((wrong.status, &wrong.body["code"]), (422, &json!("wrong_password")));
+    let renewed = admin.send(Method::POST, path, begin(PASSWORD)).await;
+    assert_eq!(renewed.status, 200, "{renewed:?}");
+    let before = recovery;
+    let recovery: Vec<String> = serde_json::from_value(renewed.body["recovery_codes"].clone()).unwrap();
+    assert_eq!(admin.get("/account/second-factor").await.body, json!({ "is_on": true, "recovery_codes": 10 }));
+    refused(sign_in(&stage, Some(&before[2])).await);
+    assert_eq!(sign_in(&stage, Some(&recovery[0])).await.status, 201);
+
     let off = |code: &str| Some(json!({ "password": PASSWORD, "code": code }));
     assert_eq!(admin.send(Method::POST, "/account/second-factor/off", off("000000x")).await.status, 422);
     assert_eq!(admin.send(Method::POST, "/account/second-factor/off", off(&recovery[1])).await.status, 204);
     assert_eq!(sign_in(&stage, None).await.status, 201);
+    let none = admin.send(Method::POST, path, begin(PASSWORD)).await;
+    assert_eq!((none.status, &none.body["code"]), (409, &json!("second_factor_off")));
 
     let log = stage.gateway.log_text();
     for hidden in [&secret, &used, &next, &recovery[0], &recovery[1]] {

@@ -14,10 +14,15 @@ const NEW: &str = "granite-Waffle-monsoon-7";
 
 /// The link of the newest letter that holds one which is not in `before`.
 async fn link(mail: &Mail, email: &str, before: &[String]) -> String {
+    link_to("/set-password#", mail, email, before).await
+}
+
+/// The same with a link to this page.
+async fn link_to(page: &str, mail: &Mail, email: &str, before: &[String]) -> String {
     eventually(SOON, "a letter with a link", async || {
         let letters = mail.to(email);
         let words = letters.iter().flat_map(|letter| letter.split_whitespace());
-        let found = words.filter(|word| word.contains("/set-password#")).map(str::to_owned);
+        let found = words.filter(|word| word.contains(page)).map(str::to_owned);
         found.into_iter().find(|link| !before.contains(link)).ok_or(letters)
     })
     .await
@@ -115,4 +120,61 @@ async fn a_lost_password_is_replaced_once_by_the_newest_link() {
     for hidden in [PASSWORD, NEW, secret(&older), secret(&newer)] {
         assert!(!log.contains(hidden), "the log has {hidden}");
     }
+}
+
+#[tokio::test]
+async fn another_address_is_taken_by_a_link_that_went_there() {
+    let mail = Mail::start().await;
+    let stage = start(&mail, &[]).await;
+    let mut admin = first_admin(&stage).await;
+    let (mut other, mut elsewhere) = (Browser::signed_in(&stage, "admin@localhost").await, Browser::new(&stage));
+    let body = |email: &str, password: &str| Some(json!({ "email": email, "password": password }));
+    for (email, password, field) in [
+        ("new@example.org", "wrong-wrong-wrong", "password"),
+        ("Admin@LocalHost", PASSWORD, "email"),
+        ("no address", PASSWORD, "email"),
+    ] {
+        let refused = admin.send(Method::POST, "/account/email", body(email, password)).await;
+        assert_eq!((refused.status, &refused.body["errors"][0]["field"]), (422, &json!(field)), "{email}: {refused:?}");
+    }
+    let asked = admin.send(Method::POST, "/account/email", body("New@example.org", PASSWORD)).await;
+    assert_eq!(asked.status, 202, "{asked:?}");
+    let again = admin.send(Method::POST, "/account/email", body("more@example.org", PASSWORD)).await;
+    assert_eq!((again.status, &again.body["code"]), (429, &json!("rate_limited")));
+    let url = link_to("/confirm-email#", &mail, "new@example.org", &[]).await;
+    let token = url.split_once('#').unwrap().1;
+    assert_eq!(admin.get("/account").await.body["email"], "admin@localhost", "nothing changes before");
+
+    // The link is good for that alone, for who has it, once.
+    let set = json!({ "token": token, "password": NEW });
+    assert_eq!(elsewhere.send(Method::POST, "/accounts/password", Some(set)).await.status, 410);
+    let take = |token: &str| Some(json!({ "token": token }));
+    assert_eq!(admin.send(Method::POST, "/accounts/email", take("forged")).await.status, 410);
+    let taken = admin.send(Method::POST, "/accounts/email", take(token)).await;
+    assert_eq!((taken.status, &taken.body["email"]), (200, &json!("new@example.org")), "{taken:?}");
+    assert_eq!(admin.send(Method::POST, "/accounts/email", take(token)).await.status, 410);
+    assert_eq!((admin.get("/account").await.status, other.get("/account").await.status), (200, 401));
+    assert_eq!(elsewhere.sign_in("admin@localhost", PASSWORD).await.status, 401);
+    assert_eq!(elsewhere.sign_in("new@example.org", PASSWORD).await.status, 201);
+    eventually(SOON, "a letter to the address before", async || {
+        let letters = mail.to("admin@localhost");
+        let told = letters.iter().any(|letter| letter.contains("another address now") && !letter.contains("http"));
+        if told { Ok(()) } else { Err(letters) }
+    })
+    .await;
+
+    // An address that somebody has by the time the link is followed stays theirs.
+    assert_eq!(admin.send(Method::POST, "/account/email", body("late@example.org", PASSWORD)).await.status, 202);
+    let url = link_to("/confirm-email#", &mail, "late@example.org", &[]).await;
+    assert_eq!(admin.send(Method::POST, "/users", Some(json!({ "email": "late@example.org" }))).await.status, 201);
+    let late = admin.send(Method::POST, "/accounts/email", take(url.split_once('#').unwrap().1)).await;
+    assert_eq!((late.status, &late.body["code"]), (409, &json!("email_taken")));
+    assert_eq!(admin.get("/account").await.body["email"], "new@example.org");
+    // One that has an account gets no letter about it; the answer is the same.
+    let mut database = PgConnection::connect(&stage.database).await.unwrap();
+    sqlx::query("DELETE FROM account_token WHERE purpose = 'email'").execute(&mut database).await.unwrap();
+    assert_eq!(admin.send(Method::POST, "/account/email", body("late@example.org", PASSWORD)).await.status, 202);
+    assert!(!stage.gateway.log_text().contains(token));
+    let letters = mail.to("late@example.org");
+    assert_eq!(letters.iter().filter(|letter| letter.contains("/confirm-email#")).count(), 1, "{letters:?}");
 }

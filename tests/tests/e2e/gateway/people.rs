@@ -1,5 +1,6 @@
 //! People: the first one, invitations, sessions, and what pages of elsewhere cannot do.
 
+use pinacle_bus::contract::{HostId, host::HostRecord, topology::HOSTS};
 use pinacle_tests::eventually;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use super::{
     browser::{Browser, PASSWORD, first_admin, person, secret},
     socket::{Gone, open, request},
-    stage::{SOON, Stage, TOKEN, answer},
+    stage::{SOON, Stage, TOKEN, answer, golden},
 };
 
 async fn database(stage: &Stage) -> PgConnection {
@@ -294,7 +295,19 @@ async fn a_websocket_takes_a_ticket_and_ends_with_its_session() {
 #[tokio::test]
 async fn pages_are_served_with_a_policy_that_runs_no_script_of_elsewhere() {
     let stage = Stage::start().await;
-    for path in ["/", "/sign-in", "/set-password", "/reset", "/sign-up", "/web/style.css", "/web/people.js"] {
+    for path in [
+        "/",
+        "/sign-in",
+        "/set-password",
+        "/confirm-email",
+        "/join",
+        "/reset",
+        "/sign-up",
+        "/web/style.css",
+        "/web/people.js",
+        "/web/account.js",
+        "/web/call.js",
+    ] {
         let page = answer(stage.request(Method::GET, path)).await;
         assert_eq!(page.status, 200, "{path}");
         let policy = &page.headers["content-security-policy"];
@@ -309,4 +322,64 @@ async fn pages_are_served_with_a_policy_that_runs_no_script_of_elsewhere() {
         answer(stage.request(Method::GET, "/web/other.js")).await.status == 404
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_deletes_their_account_leaves_nothing_and_nobody_behind() {
+    let stage = Stage::start().await;
+    let mut admin = first_admin(&stage).await;
+    let delete = async |browser: &mut Browser, password: &str| {
+        let answer = browser.send(Method::POST, "/account/delete", Some(json!({ "password": password }))).await;
+        (answer.status, answer.body["code"].clone())
+    };
+    assert_eq!(delete(&mut admin, PASSWORD).await, (409, json!("last_admin")));
+
+    // What somebody has is in the way: a team that would have no owner, a secret, a pod, a host.
+    let mut ann = person(&stage, &mut admin, "ann@example.org").await;
+    let made = ann.send(Method::POST, "/teams", Some(json!({ "name": "platform" }))).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(delete(&mut ann, PASSWORD).await, (409, json!("last_owner")));
+    assert_eq!(ann.send(Method::DELETE, "/teams/platform", None).await.status, 204);
+    assert_eq!(ann.send(Method::PUT, "/secrets/KEY", Some(json!({ "value": "x" }))).await.status, 200);
+    assert_eq!(delete(&mut ann, PASSWORD).await, (409, json!("account_not_empty")));
+    assert_eq!(ann.send(Method::DELETE, "/secrets/KEY", None).await.status, 204);
+    let id = async |browser: &mut Browser| browser.get("/account").await.body["user_id"].as_str().unwrap().to_owned();
+    let mut bob = person(&stage, &mut admin, "bob@example.org").await;
+    stage.pod("web", &id(&mut bob).await, None).await;
+    let mut carl = person(&stage, &mut admin, "carl@example.org").await;
+    let host_id = HostId::new();
+    let owner = Some(id(&mut carl).await);
+    let record = HostRecord { host_id, name: "carls".into(), owner, ..golden("host_record") };
+    stage.bus.bucket(&HOSTS).await.unwrap().create(&host_id.to_string(), &record).await.unwrap();
+    eventually(SOON, "the pod and the host", async || {
+        let seen = (stage.get("/pods/web").await.status, stage.get("/hosts/carls").await.status);
+        if seen == (200, 200) { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    for browser in [&mut bob, &mut carl] {
+        assert_eq!(delete(browser, PASSWORD).await, (409, json!("account_not_empty")));
+        assert_eq!(browser.get("/account").await.status, 200);
+    }
+
+    // It takes a session and the password; then all that let them in has ended.
+    let made = ann.send(Method::POST, "/tokens", Some(json!({ "name": "all", "grants": ["admin"] }))).await;
+    let token = made.body["token"].as_str().unwrap().to_owned();
+    let with_token = |method: Method, path: &str| stage.request(method, &format!("/api/v1{path}")).bearer_auth(&token);
+    let body = json!({ "password": PASSWORD });
+    let refused = answer(with_token(Method::POST, "/account/delete").json(&body)).await;
+    assert_eq!((refused.status, &refused.body["code"]), (403, &json!("session_needed")));
+    assert_eq!(delete(&mut ann, "wrong-wrong-wrong").await, (422, json!("wrong_password")));
+    let mut other = Browser::signed_in(&stage, "ann@example.org").await;
+    let ann_id = id(&mut ann).await;
+    assert_eq!(delete(&mut ann, PASSWORD).await, (204, Value::Null));
+    assert!(ann.cookies.is_empty());
+    assert_eq!(other.get("/account").await.status, 401);
+    assert_eq!(answer(with_token(Method::GET, "/account")).await.status, 401);
+    assert_eq!(Browser::new(&stage).sign_in("ann@example.org", PASSWORD).await.body["code"], "sign_in_refused");
+    assert_eq!(admin.get(&format!("/users/{ann_id}")).await.status, 404);
+    let left = "SELECT count(*) FROM data_key WHERE owner = $1";
+    let left: i64 = sqlx::query_scalar(left).bind(&ann_id).fetch_one(&mut database(&stage).await).await.unwrap();
+    assert_eq!(left, 0);
+    // The address is free again.
+    person(&stage, &mut admin, "ann@example.org").await;
 }
