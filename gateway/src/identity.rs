@@ -20,11 +20,7 @@ use pinacle_bus::contract::{LoginId, TeamId, TokenId, UserId};
 use pinacle_store::Scope;
 
 use crate::{
-    live::{
-        fleet::{HostLive, PodLive},
-        operations::OperationLive,
-        protocol::Topic,
-    },
+    live::board::Owned,
     problem::{Code, Problem},
     request,
 };
@@ -187,7 +183,7 @@ impl Identity {
         &self.scope
     }
 
-    /// Whether they may see and do what belongs to the installation: hosts, events, dead letters, commands.
+    /// Whether they may see and do what belongs to the installation, and see all that there is.
     pub fn is_admin(&self) -> bool {
         self.is_admin
     }
@@ -220,28 +216,14 @@ impl Identity {
         if self.is_admin() { Ok(()) } else { Err(Problem::new(Code::Forbidden, Code::Forbidden.explanation())) }
     }
 
-    /// Whether they may see a pod.
-    pub fn may_see(&self, pod: &PodLive) -> bool {
-        self.scope == Scope::All || pod.owner().is_some_and(|owner| self.scope.sees(owner))
+    /// Whether they may see what this owner has; `None` = the installation itself.
+    pub fn sees(&self, owner: Option<&str>) -> bool {
+        self.scope == Scope::All || owner.is_some_and(|owner| self.scope.sees(owner))
     }
 
-    /// Whether they may see a host, and change it if what they showed may be used for that: whose it is may.
-    pub fn may_see_host(&self, host: &HostLive) -> bool {
-        self.scope == Scope::All || host.record.owner.as_deref().is_some_and(|owner| self.scope.sees(owner))
-    }
-
-    /// Whether they may see an operation: whose pod it works on may.
-    pub fn may_see_operation(&self, operation: &OperationLive) -> bool {
-        self.scope == Scope::All || operation.owner.as_deref().is_some_and(|owner| self.scope.sees(owner))
-    }
-
-    /// Whether they may follow a topic at all; of pods they are shown their own.
-    pub fn may_follow(&self, topic: Topic) -> bool {
-        match topic {
-            Topic::Pods | Topic::Pod(_) | Topic::Operations | Topic::Operation(_) => true,
-            Topic::Exec(_) | Topic::Logs(_) | Topic::Events => true,
-            Topic::Hosts | Topic::Host(_) => self.is_admin(),
-        }
+    /// Whether they may see a host, a pod or an operation, and change it if what they showed may be used for that.
+    pub fn may_see(&self, thing: &impl Owned) -> bool {
+        self.sees(thing.owner())
     }
 }
 

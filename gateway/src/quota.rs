@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{
     api::App,
-    live::{Live, fleet::PodLive, operations::OperationLive},
+    live::{Live, board::Owned, fleet::PodLive, operations::OperationLive},
     problem::{Code, Problem},
     settings::Gateway,
 };

@@ -17,7 +17,7 @@ use crate::{
     audit,
     extract::{FromPath, FromQuery},
     identity::{Grant, Identity},
-    live::fleet::HostLive,
+    live::{board::Owned, fleet::HostLive},
     problem::{Code, Problem},
 };
 
@@ -52,7 +52,7 @@ pub async fn list(
     let limit = usize::try_from(page.limit()?).unwrap_or(usize::MAX);
     let after = page.after::<HostId>()?;
     let mut hosts = app.fleet()?.hosts.page(after, limit + 1, |host| {
-        identity.may_see_host(host)
+        identity.may_see(host)
             && query.state.is_none_or(|state| host.record.state == state)
             && query.name.as_ref().is_none_or(|name| host.record.name == *name)
     });
@@ -79,18 +79,21 @@ pub async fn one(app: Shared, identity: Identity, FromPath(host): FromPath<Strin
 pub fn visible(app: &App, identity: &Identity, id_or_name: &str) -> Result<(HostId, Arc<HostLive>), Problem> {
     let hosts = &app.fleet()?.hosts;
     let missing = || Problem::new(Code::HostNotFound, Code::HostNotFound.explanation());
+    let told = |(id, host): (HostId, Arc<HostLive>)| {
+        audit::about("host", id, host.owner());
+        (id, host)
+    };
     if let Ok(id) = id_or_name.parse::<HostId>() {
-        audit::about("host", id, None);
-        return hosts.get(&id).filter(|host| identity.may_see_host(host)).map(|host| (id, host)).ok_or_else(missing);
+        return hosts
+            .get(&id)
+            .filter(|host| identity.may_see(&**host))
+            .map(|host| told((id, host)))
+            .ok_or_else(missing);
     }
-    let mut named = hosts.page(None, 2, |host| host.record.name == id_or_name && identity.may_see_host(host));
+    let mut named = hosts.page(None, 2, |host| host.record.name == id_or_name && identity.may_see(host));
     match named.len() {
         0 => Err(missing()),
-        1 => {
-            let (id, host) = named.pop().ok_or_else(missing)?;
-            audit::about("host", id, None);
-            Ok((id, host))
-        }
+        1 => named.pop().map(told).ok_or_else(missing),
         _ => Err(Problem::new(Code::NameAmbiguous, Code::NameAmbiguous.explanation())),
     }
 }

@@ -258,7 +258,7 @@ pub async fn list(
     };
     let wanted = |operation: &OperationLive| {
         let known = &operation.known;
-        identity.may_see_operation(operation)
+        identity.may_see(operation)
             && pod.as_ref().is_none_or(|pod| known.target_id() == pod)
             && host.is_none_or(|host| known.host_id() == Some(host))
             && query.progress.is_none_or(|progress| known.progress() == progress)
@@ -322,7 +322,7 @@ fn parse(id: &str) -> Result<OperationId, Problem> {
 fn live(app: &App, identity: &Identity, id: OperationId) -> Result<Option<Arc<OperationLive>>, Problem> {
     app.fleet()?;
     match app.live.operations.board.get(&id) {
-        Some(operation) if !identity.may_see_operation(&operation) => Err(missing()),
+        Some(operation) if !identity.may_see(&*operation) => Err(missing()),
         known => {
             if let Some(operation) = &known {
                 audit::about("operation", id, operation.owner.as_deref());

@@ -28,7 +28,10 @@ use crate::{
     audit,
     extract::{FromBody, FromPath, FromQuery},
     identity::Identity,
-    live::fleet::{Fleet, HostLive, PodLive},
+    live::{
+        board::Owned,
+        fleet::{Fleet, HostLive, PodLive},
+    },
     problem::{Code, Problem},
     quota,
 };
@@ -211,7 +214,7 @@ pub fn named_host(app: &App, identity: &Identity, id_or_name: &str) -> Result<Ho
     let fleet = app.fleet()?;
     one_host(fleet, id_or_name, |id, host| {
         let has_theirs = |pod: &PodLive| identity.may_see(pod) && pod.host_id() == Some(*id);
-        identity.may_see_host(host) || !fleet.pods.page(None, 1, has_theirs).is_empty()
+        identity.may_see(host) || !fleet.pods.page(None, 1, has_theirs).is_empty()
     })
 }
 
@@ -219,7 +222,7 @@ pub fn named_host(app: &App, identity: &Identity, id_or_name: &str) -> Result<Ho
 fn host_for(app: &App, identity: &Identity, owner: &str, id_or_name: &str) -> Result<HostId, Problem> {
     one_host(app.fleet()?, id_or_name, |_, host| {
         let allowed = &host.record.allowed_owners;
-        identity.may_see_host(host) || allowed.is_empty() || allowed.contains(owner)
+        identity.may_see(host) || allowed.is_empty() || allowed.contains(owner)
     })
 }
 
@@ -306,7 +309,7 @@ pub fn find(app: &App, identity: &Identity, id_or_name: &str) -> Result<(PodId, 
         (id, pod)
     };
     if let Ok(id) = id_or_name.parse::<PodId>() {
-        return pods.get(&id).filter(|pod| identity.may_see(pod)).map(|pod| told((id, pod))).ok_or_else(missing);
+        return pods.get(&id).filter(|pod| identity.may_see(&**pod)).map(|pod| told((id, pod))).ok_or_else(missing);
     }
     let named = |pod: &PodLive| pod.name() == Some(id_or_name) && !is_deleted(pod);
     let mut named = pods.page(None, 2, |pod| named(pod) && identity.may_see(pod));

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     extract::{FromBody, FromPath, FromQuery},
     identity::{Actor, Identity, Role},
-    live::fleet::PodLive,
+    live::{board::Owned, fleet::PodLive},
     problem::{Code, Problem},
 };
 

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     extract::{FromBody, FromPath},
     identity::Identity,
+    live::board::Owned,
     problem::Problem,
     quota,
 };

@@ -12,7 +12,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::schema;
-use crate::live::fleet::{HostLive, PodLive};
+use crate::live::{
+    board::Owned,
+    fleet::{HostLive, PodLive},
+};
 
 /// What a list of hosts needs, and the WebSocket's topic `hosts`.
 #[derive(Serialize, ToSchema)]

@@ -2,6 +2,9 @@
 //!
 //! Any number of clients follow one board, each with nothing but the version that it has seen. A slow one finds each
 //! changed key once, with its newest value, so that no client needs a buffer of its own and memory is bounded by the keys.
+//!
+//! Each value is somebody's, and a client learns of those alone that it may see: that one is gone, or has become somebody
+//! else's, is told to whom it was, and nobody else.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -12,8 +15,16 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// Removals that are remembered. A client that is further behind is told to begin anew.
-const MOST_REMOVALS: usize = 4096;
+/// Losses that are remembered. A client that is further behind is told to begin anew.
+const MOST_LOSSES: usize = 4096;
+/// Changes that are looked at under one lock.
+const MOST_LOOKED_AT: usize = 1024;
+
+/// What is somebody's.
+pub trait Owned {
+    /// Whose; `None` = the installation's own.
+    fn owner(&self) -> Option<&str>;
+}
 
 /// See the module.
 pub struct Board<K, V> {
@@ -26,9 +37,16 @@ struct State<K, V> {
     slots: BTreeMap<K, Slot<V>>,
     /// Every present key by the version of its newest value.
     order: BTreeMap<u64, K>,
-    removed: BTreeMap<u64, K>,
-    /// Removals up to this version are forgotten.
+    /// What an owner has no more.
+    lost: BTreeMap<u64, Loss<K>>,
+    /// Losses up to this version are forgotten.
     forgotten: u64,
+}
+
+struct Loss<K> {
+    key: K,
+    /// Who had it.
+    owner: Option<Arc<str>>,
 }
 
 struct Slot<V> {
@@ -51,7 +69,7 @@ pub enum Next<V> {
 pub enum Change<K, V> {
     /// Its newest value.
     Put(K, Arc<V>),
-    /// It is gone.
+    /// It is gone, or somebody else's.
     Removed(K),
 }
 
@@ -70,41 +88,45 @@ pub struct Changes<K, V> {
 
 impl<K: Ord + Copy, V> Default for Board<K, V> {
     fn default() -> Self {
-        let state = State {
-            version: 0,
-            slots: BTreeMap::new(),
-            order: BTreeMap::new(),
-            removed: BTreeMap::new(),
-            forgotten: 0,
-        };
+        let state =
+            State { version: 0, slots: BTreeMap::new(), order: BTreeMap::new(), lost: BTreeMap::new(), forgotten: 0 };
         Self { state: Mutex::new(state), newest: watch::Sender::new(0) }
     }
 }
 
-impl<K: Ord + Copy, V> State<K, V> {
+impl<K: Ord + Copy, V: Owned> State<K, V> {
     fn put(&mut self, key: K, value: V) {
-        self.version += 1;
-        let slot = Slot { version: self.version, value: Arc::new(value) };
-        if let Some(before) = self.slots.insert(key, slot) {
+        let value = Arc::new(value);
+        if let Some(before) = self.slots.remove(&key) {
             self.order.remove(&before.version);
+            // What was nobody's is not lost to anybody who does not see the new owner's as well.
+            if before.value.owner().is_some() && before.value.owner() != value.owner() {
+                self.lose(key, &before.value);
+            }
         }
+        self.version += 1;
+        self.slots.insert(key, Slot { version: self.version, value });
         self.order.insert(self.version, key);
     }
 
     fn remove(&mut self, key: &K) {
         let Some(slot) = self.slots.remove(key) else { return };
         self.order.remove(&slot.version);
+        self.lose(*key, &slot.value);
+    }
+
+    fn lose(&mut self, key: K, value: &V) {
         self.version += 1;
-        self.removed.insert(self.version, *key);
-        if self.removed.len() > MOST_REMOVALS
-            && let Some((version, _)) = self.removed.pop_first()
+        self.lost.insert(self.version, Loss { key, owner: value.owner().map(Arc::from) });
+        if self.lost.len() > MOST_LOSSES
+            && let Some((version, _)) = self.lost.pop_first()
         {
             self.forgotten = version;
         }
     }
 }
 
-impl<K: Ord + Copy, V> Board<K, V> {
+impl<K: Ord + Copy, V: Owned> Board<K, V> {
     /// Changes keys, each as `decide` says when it sees the value of now. Clients are told once for all of them.
     pub fn change(&self, keys: impl IntoIterator<Item = K>, mut decide: impl FnMut(&K, Option<&V>) -> Next<V>) {
         let mut state = self.state.lock();
@@ -164,33 +186,42 @@ impl<K: Ord + Copy, V> Board<K, V> {
             .collect()
     }
 
-    /// At most `limit` keys that changed since `version`; 0 = all that there are.
-    pub fn since(&self, version: u64, limit: usize) -> Changes<K, V> {
+    /// At most `limit` keys that changed since `version`, 0 = all that there are, for a client that sees what these
+    /// owners have. There may be fewer, and more all the same.
+    pub fn since(&self, version: u64, limit: usize, sees: impl Fn(Option<&str>) -> bool) -> Changes<K, V> {
         let state = self.state.lock();
         let reset = version == 0 || version < state.forgotten || version > state.version;
         let from = if reset { 0 } else { version };
         let behind = (Bound::Excluded(from), Bound::Unbounded);
         let mut puts = state.order.range(behind).peekable();
-        let mut removals = state.removed.range(behind).peekable();
+        let mut losses = state.lost.range(behind).peekable();
+        let seen_now = |key| state.slots.get(key).filter(|slot| sees(slot.value.owner()));
         let mut changes = Vec::new();
         let mut seen = from;
-        while changes.len() < limit {
-            // Both are ordered by version, so the smaller head comes next. A reset needs no removals: nothing is known.
-            let removal = removals.peek().filter(|_| !reset).map(|(version, _)| **version);
-            match (puts.peek().map(|(version, _)| **version), removal) {
-                (Some(put), None) => seen = put,
-                (Some(put), Some(removal)) if put < removal => seen = put,
-                (_, Some(removal)) => {
-                    seen = removal;
-                    changes.extend(removals.next().map(|(_, key)| Change::Removed(*key)));
-                    continue;
-                }
-                (None, None) => break,
+        for _ in 0..MOST_LOOKED_AT {
+            if changes.len() >= limit {
+                break;
             }
-            let value = puts.next().and_then(|(_, key)| state.slots.get_key_value(key));
-            changes.extend(value.map(|(key, slot)| Change::Put(*key, slot.value.clone())));
+            // Both are ordered by version, so the smaller head comes next. A reset needs no losses: nothing is known.
+            let loss = losses.peek().filter(|_| !reset).map(|(version, _)| **version);
+            match (puts.peek().map(|(version, _)| **version), loss) {
+                (Some(put), loss) if loss.is_none_or(|loss| put < loss) => {
+                    seen = put;
+                    let key = puts.next().map(|(_, key)| key);
+                    let value = key.and_then(|key| Some((key, seen_now(key)?)));
+                    changes.extend(value.map(|(key, slot)| Change::Put(*key, slot.value.clone())));
+                }
+                (_, Some(loss)) => {
+                    seen = loss;
+                    // Whoever sees it now, too, is told what it is now.
+                    let lost = losses.next().map(|(_, loss)| loss);
+                    let lost = lost.filter(|loss| sees(loss.owner.as_deref()) && seen_now(&loss.key).is_none());
+                    changes.extend(lost.map(|loss| Change::Removed(loss.key)));
+                }
+                (_, None) => break,
+            }
         }
-        let more = puts.peek().is_some() || (!reset && removals.peek().is_some());
+        let more = puts.peek().is_some() || (!reset && losses.peek().is_some());
         Changes { reset, changes, version: if more { seen } else { state.version }, more }
     }
 

@@ -133,7 +133,12 @@ async fn hosts(live: Arc<Live>) -> anyhow::Result<()> {
     let mut watch = bucket.watch();
     loop {
         match next_change(&mut watch).await {
-            Change::Put { key, entry } if key == entry.record.host_id.to_string() => live.fleet.host_put(entry.record),
+            Change::Put { key, entry } if key == entry.record.host_id.to_string() => {
+                let owner = entry.record.owner.clone();
+                if live.fleet.host_put(entry.record) {
+                    live.operations.passed_on(&key, owner.as_deref());
+                }
+            }
             Change::Put { .. } => skip_for("host_record", "foreign_key"),
             Change::Deleted { key, .. } => {
                 if let Ok(host) = key.parse::<HostId>() {
@@ -153,9 +158,9 @@ async fn pods(live: Arc<Live>) -> anyhow::Result<()> {
         match next_change(&mut watch).await {
             Change::Put { key, entry } if key == entry.record.pod_id.to_string() => {
                 live.operations.recorded(&entry.record);
-                let (pod, owner) = (entry.record.pod_id, entry.record.owner.clone());
+                let owner = entry.record.owner.clone();
                 if live.fleet.pod_put(entry.record) {
-                    live.operations.passed_on(pod, &owner);
+                    live.operations.passed_on(&key, Some(&owner));
                 }
             }
             Change::Put { .. } => skip_for("pod_record", "foreign_key"),
@@ -322,7 +327,7 @@ fn operation_told(live: &Live, event: &Event) {
         return skip_for("operation", "foreign_subject");
     }
     let pod = operation.target_id.parse::<PodId>().ok();
-    let owner = pod.and_then(|pod| live.fleet.owner_of(pod));
+    let owner = live.fleet.owner_of(&operation.target_id);
     // One that ended before it was taken up made nothing.
     if let Some(pod) = pod.filter(|_| operation.ended_at.is_some() && operation.steps.is_empty()) {
         live.fleet.pod_refused(pod, operation.operation_id);
@@ -358,7 +363,8 @@ pub fn requested(live: &Live, request: Request) {
         let (operation_id, requested_at) = (request.operation_id, request.requested_at);
         live.fleet.pod_asked(pod, PodAsked { operation_id, requested_at, create });
     }
-    live.operations.asked(request, pod.and_then(|pod| live.fleet.owner_of(pod)));
+    let owner = live.fleet.owner_of(&request.target_id);
+    live.operations.asked(request, owner);
 }
 
 async fn connected(bus: &Bus) {

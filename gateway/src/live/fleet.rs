@@ -18,7 +18,7 @@ use pinacle_bus::contract::{
 };
 use serde::Serialize;
 
-use super::board::{Board, Next};
+use super::board::{Board, Next, Owned};
 use crate::api::view;
 
 /// The live state.
@@ -63,8 +63,6 @@ pub struct PodLive {
     pub asked: Option<Arc<PodAsked>>,
     /// Its newest sample.
     pub sample: Option<Arc<PodSampled>>,
-    /// Who had it last before its owner.
-    former: Option<Arc<str>>,
     json: OnceLock<Bytes>,
 }
 
@@ -138,13 +136,12 @@ impl HostLive {
 
 impl PodLive {
     fn new(pod_id: PodId, record: Option<Arc<PodRecord>>, sample: Option<Arc<PodSampled>>) -> Self {
-        Self { pod_id, record, asked: None, sample, former: None, json: OnceLock::new() }
+        Self { pod_id, record, asked: None, sample, json: OnceLock::new() }
     }
 
     /// The same pod with another sample.
     fn sampled(&self, sample: Option<Arc<PodSampled>>) -> Self {
-        let (asked, former) = (self.asked.clone(), self.former.clone());
-        Self { asked, former, ..Self::new(self.pod_id, self.record.clone(), sample) }
+        Self { asked: self.asked.clone(), ..Self::new(self.pod_id, self.record.clone(), sample) }
     }
 
     /// As everywhere in the API.
@@ -156,17 +153,6 @@ impl PodLive {
     pub fn name(&self) -> Option<&str> {
         let asked = || self.asked.as_ref().map(|asked| asked.create.name.as_str());
         self.record.as_ref().map(|record| record.name.as_str()).or_else(asked)
-    }
-
-    /// Whose it is.
-    pub fn owner(&self) -> Option<&str> {
-        let asked = || self.asked.as_ref().map(|asked| asked.create.owner.as_str());
-        self.record.as_ref().map(|record| record.owner.as_str()).or_else(asked)
-    }
-
-    /// Who had it last before its owner, as far as this gateway has seen.
-    pub fn former_owner(&self) -> Option<&str> {
-        self.former.as_deref()
     }
 
     /// Its tier's name.
@@ -190,20 +176,36 @@ impl PodLive {
     }
 }
 
+impl Owned for HostLive {
+    fn owner(&self) -> Option<&str> {
+        self.record.owner.as_deref()
+    }
+}
+
+impl Owned for PodLive {
+    fn owner(&self) -> Option<&str> {
+        let asked = || self.asked.as_ref().map(|asked| asked.create.owner.as_str());
+        self.record.as_ref().map(|record| record.owner.as_str()).or_else(asked)
+    }
+}
+
 pub(super) fn json<T: Serialize>(cell: &OnceLock<Bytes>, view: impl FnOnce() -> T) -> Bytes {
     // Our own views always have a JSON form; were one not to, clients see that nothing is known.
     cell.get_or_init(|| serde_json::to_vec(&view()).map_or_else(|_| Bytes::from_static(b"null"), Bytes::from)).clone()
 }
 
 impl Fleet {
-    /// A host's record was written.
-    pub fn host_put(&self, record: HostRecord) {
+    /// A host's record was written. Whether it has another owner than before.
+    pub fn host_put(&self, record: HostRecord) -> bool {
+        let mut passed_on = false;
         let record = Arc::new(record);
         self.hosts.change([record.host_id], |_, before| {
+            passed_on = before.is_some_and(|before| before.record.owner != record.owner);
             let (heartbeat, sample) =
                 before.map_or((None, None), |before| (before.heartbeat.clone(), before.sample.clone()));
             Next::Put(HostLive::new(record.clone(), heartbeat, sample))
         });
+        passed_on
     }
 
     /// A host's record was removed: what came from it goes, too.
@@ -225,19 +227,19 @@ impl Fleet {
             // A sample of another host than the record's is not this pod's, whoever sent it.
             let sample = sample.filter(|sample| record.host_id.is_none_or(|host| host == sample.host_id));
             let before_that = before.and_then(|before| before.record.as_ref());
-            let former = match before_that.filter(|before| before.owner != record.owner) {
-                Some(before) => Some(before.owner.as_str().into()),
-                None => before.and_then(|before| before.former.clone()),
-            };
             passed_on = before_that.is_some_and(|before| before.owner != record.owner);
-            Next::Put(PodLive { former, ..PodLive::new(*pod_id, Some(record.clone()), sample) })
+            Next::Put(PodLive::new(*pod_id, Some(record.clone()), sample))
         });
         passed_on
     }
 
-    /// Whose a pod is, as far as it is known.
-    pub fn owner_of(&self, pod: PodId) -> Option<String> {
-        self.pods.get(&pod).and_then(|pod| pod.owner().map(str::to_owned))
+    /// Whose the pod or the host with this id is, as far as it is known.
+    pub fn owner_of(&self, target_id: &str) -> Option<String> {
+        if let Ok(host) = target_id.parse() {
+            return self.hosts.get(&host).and_then(|host| host.owner().map(str::to_owned));
+        }
+        let pod = target_id.parse().ok().and_then(|pod| self.pods.get(&pod));
+        pod.and_then(|pod| pod.owner().map(str::to_owned))
     }
 
     /// A pod was asked for.

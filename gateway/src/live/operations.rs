@@ -8,13 +8,13 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use pinacle_bus::contract::{
-    HostId, OperationId, PodId,
+    HostId, OperationId,
     pod::PodRecord,
     request::{Operation, Progress, Request},
 };
 
 use super::{
-    board::{Board, Next},
+    board::{Board, Next, Owned},
     fleet::json,
 };
 use crate::api::operations::{OperationBrief, OperationView};
@@ -27,7 +27,7 @@ const MOST: usize = 4096;
 pub struct OperationLive {
     /// How far it is known.
     pub known: Known,
-    /// Whose pod it works on, where that is known.
+    /// Whose pod or host it works on, where that is known.
     pub owner: Option<String>,
     brief: OnceLock<Bytes>,
     full: OnceLock<Bytes>,
@@ -73,6 +73,12 @@ impl Known {
             Self::Asked(_) => Progress::Waiting,
             Self::TakenUp(operation) => operation.progress,
         }
+    }
+}
+
+impl Owned for OperationLive {
+    fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
     }
 }
 
@@ -140,12 +146,11 @@ impl Operations {
         self.put(operation.operation_id, OperationLive::new(Known::TakenUp(Arc::new(operation)), owner));
     }
 
-    /// A pod has another owner: what is done to it is theirs to see.
-    pub fn passed_on(&self, pod: PodId, owner: &str) {
-        let pod = pod.to_string();
-        let on_it = self.board.page(None, MOST, |operation| operation.known.target_id() == pod);
+    /// A pod or a host has another owner: what is done to it is theirs to see.
+    pub fn passed_on(&self, target_id: &str, owner: Option<&str>) {
+        let on_it = self.board.page(None, MOST, |operation| operation.known.target_id() == target_id);
         self.board.change(on_it.into_iter().map(|(id, _)| id), |_, before| match before {
-            Some(before) => Next::Put(OperationLive { owner: Some(owner.to_owned()), ..before.clone() }),
+            Some(before) => Next::Put(OperationLive { owner: owner.map(str::to_owned), ..before.clone() }),
             None => Next::Keep,
         });
     }
@@ -167,7 +172,7 @@ impl Operations {
 
 #[cfg(test)]
 mod tests {
-    use pinacle_bus::contract::{RequestId, Timestamp};
+    use pinacle_bus::contract::{PodId, RequestId, Timestamp};
     use serde_json::json;
 
     use super::*;

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use frame::{Seen, Shown, all, one};
+use frame::{Seen, all, one};
 use subscribe::Wanted;
 
 use super::{
@@ -274,19 +274,13 @@ impl Session {
     fn news(&self, topic: Topic, seen: Seen) -> Option<(Option<Bytes>, Seen, bool)> {
         let identity = &self.identity;
         Some(match topic {
-            Topic::Hosts => all(topic, seen, &self.live.fleet.hosts, |host| Shown::Item(host.brief())),
-            Topic::Pods => all(topic, seen, &self.live.fleet.pods, |pod| match pod.phase() {
-                _ if !identity.may_see(pod) => match pod.former_owner() {
-                    // It has just been given away: whoever had it is told so.
-                    Some(owner) if identity.owns(owner) => Shown::Gone,
-                    _ => Shown::Hidden,
-                },
-                Some(PodPhase::Deleted) => Shown::Gone,
-                _ => Shown::Item(pod.json()),
+            Topic::Hosts => all((topic, seen), identity, &self.live.fleet.hosts, |host| Some(host.brief())),
+            Topic::Pods => all((topic, seen), identity, &self.live.fleet.pods, |pod| {
+                (pod.phase() != Some(PodPhase::Deleted)).then(|| pod.json())
             }),
-            Topic::Operations => all(topic, seen, &self.live.operations.board, |operation| {
-                if identity.may_see_operation(operation) { Shown::Item(operation.brief()) } else { Shown::Hidden }
-            }),
+            Topic::Operations => {
+                all((topic, seen), identity, &self.live.operations.board, |operation| Some(operation.brief()))
+            }
             Topic::Host(host) => self.one_host(topic, seen, host),
             Topic::Pod(pod) => self.one_pod(topic, seen, pod),
             Topic::Operation(operation) => self.one_operation(topic, seen, operation),
@@ -296,17 +290,17 @@ impl Session {
 
     fn one_operation(&self, topic: Topic, seen: Seen, operation: OperationId) -> (Option<Bytes>, Seen, bool) {
         let newest = self.live.operations.board.newest_of(&operation);
-        let newest = newest.filter(|(_, operation)| self.identity.may_see_operation(operation));
+        let newest = newest.filter(|(_, operation)| self.identity.may_see(&**operation));
         one(topic, seen, newest.map(|(version, operation)| (version, operation.full())), &operation.to_string())
     }
 
     fn one_host(&self, topic: Topic, seen: Seen, host: HostId) -> (Option<Bytes>, Seen, bool) {
-        let newest = self.live.fleet.hosts.newest_of(&host);
+        let newest = self.live.fleet.hosts.newest_of(&host).filter(|(_, host)| self.identity.may_see(&**host));
         one(topic, seen, newest.map(|(version, host)| (version, host.detail())), &host.to_string())
     }
 
     fn one_pod(&self, topic: Topic, seen: Seen, pod: PodId) -> (Option<Bytes>, Seen, bool) {
-        let newest = self.live.fleet.pods.newest_of(&pod).filter(|(_, pod)| self.identity.may_see(pod));
+        let newest = self.live.fleet.pods.newest_of(&pod).filter(|(_, pod)| self.identity.may_see(&**pod));
         one(topic, seen, newest.map(|(version, pod)| (version, pod.json())), &pod.to_string())
     }
 
@@ -379,15 +373,15 @@ impl Session {
         match event.kind {
             EventKind::Pod => {
                 let pod = event.target_id.parse().ok().and_then(|pod| live.fleet.pods.get(&pod));
-                pod.is_some_and(|pod| identity.may_see(&pod))
+                pod.is_some_and(|pod| identity.may_see(&*pod))
             }
             EventKind::Op => {
                 let operation = event.target_id.parse().ok().and_then(|id| live.operations.board.get(&id));
-                operation.is_some_and(|operation| identity.may_see_operation(&operation))
+                operation.is_some_and(|operation| identity.may_see(&*operation))
             }
             EventKind::Host => {
                 let host = event.target_id.parse().ok().and_then(|host| live.fleet.hosts.get(&host));
-                host.is_some_and(|host| identity.may_see_host(&host))
+                host.is_some_and(|host| identity.may_see(&*host))
             }
             EventKind::Dead | EventKind::Audit => false,
         }
@@ -396,7 +390,7 @@ impl Session {
     /// Whether a flow's pod is still this client's to see: it may have been given to somebody else.
     fn may_go_on(&self, topic: Topic) -> bool {
         let (Topic::Exec(pod) | Topic::Logs(pod)) = topic else { return true };
-        self.live.fleet.pods.get(&pod).is_none_or(|pod| self.identity.may_see(&pod))
+        self.live.fleet.pods.get(&pod).is_none_or(|pod| self.identity.may_see(&*pod))
     }
 
     async fn complain(&mut self, problem: &Problem) -> Result<(), End> {

@@ -8,7 +8,7 @@ use super::keyset;
 use crate::{
     Database, Direction, ExecRow, OperationRow, OperationStepRow, Page, PageRequest, RequestRow, Scope, StoreError,
     StoreErrorKind,
-    entity::{exec_log, operation, operation_step, pod, request},
+    entity::{exec_log, host, operation, operation_step, pod, request},
 };
 
 /// Which operations are wanted; the default is all in scope.
@@ -40,22 +40,47 @@ fn pods_of(owners: &BTreeSet<String>) -> sea_orm::sea_query::SelectStatement {
     pod::Entity::find().select_only().column(pod::Column::PodId).filter(pod::Column::Owner.is_in(owners)).into_query()
 }
 
-/// A request belongs to whoever owns the pod that it is about. Before there is a pod it is its asker's.
+/// The ids of these owners' hosts, as a subquery.
+fn hosts_of(owners: &BTreeSet<String>) -> sea_orm::sea_query::SelectStatement {
+    host::Entity::find()
+        .select_only()
+        .column(host::Column::HostId)
+        .filter(host::Column::Owner.is_in(owners))
+        .into_query()
+}
+
+/// Whether a column names a pod or a host of these owners'.
+fn theirs(target: impl ColumnTrait, owners: &BTreeSet<String>) -> Condition {
+    Condition::any().add(target.in_subquery(pods_of(owners))).add(target.in_subquery(hosts_of(owners)))
+}
+
+/// A request belongs to whoever owns the pod or the host that it is about. Before there is one it is its asker's.
 fn requests_in(scope: &Scope) -> Condition {
     let Some(owners) = scope.owners() else { return Condition::all() };
     let pods = pod::Entity::find().select_only().column(pod::Column::PodId).into_query();
+    let hosts = host::Entity::find().select_only().column(host::Column::HostId).into_query();
     let asked = Condition::all()
         .add(request::Column::RequestedBy.is_in(owners))
-        .add(request::Column::TargetId.not_in_subquery(pods));
-    Condition::all().add(Condition::any().add(request::Column::TargetId.in_subquery(pods_of(owners))).add(asked))
+        .add(request::Column::TargetId.not_in_subquery(pods))
+        .add(request::Column::TargetId.not_in_subquery(hosts));
+    Condition::all().add(theirs(request::Column::TargetId, owners).add(asked))
 }
 
-/// An operation belongs to whoever owns the pod that it works on.
+/// An operation belongs to whoever owns the pod or the host that it is done to.
 fn operations_in(scope: &Scope) -> Condition {
     match scope.owners() {
-        Some(owners) => Condition::all().add(operation::Column::TargetId.in_subquery(pods_of(owners))),
+        Some(owners) => Condition::all().add(theirs(operation::Column::TargetId, owners)),
         None => Condition::all(),
     }
+}
+
+/// A command belongs to whoever owns the pod that it was for, or else the host itself.
+fn commands_in(scope: &Scope) -> Condition {
+    let Some(owners) = scope.owners() else { return Condition::all() };
+    let of_host = Condition::all()
+        .add(exec_log::Column::PodId.is_null())
+        .add(exec_log::Column::HostId.in_subquery(hosts_of(owners)));
+    Condition::all().add(Condition::any().add(exec_log::Column::PodId.in_subquery(pods_of(owners))).add(of_host))
 }
 
 impl Database {
@@ -153,7 +178,7 @@ impl Database {
     ) -> Result<Page<ExecRow>, StoreError> {
         const QUERY: &str = "list commands";
         let (operation, sequence) = (exec_log::Column::OperationId, exec_log::Column::Sequence);
-        let mut wanted = Condition::all();
+        let mut wanted = commands_in(scope);
         if let Some(cursor) = &page.after {
             let text = cursor.key::<String>(QUERY)?;
             let bad = || StoreError::new(QUERY, StoreErrorKind::BadCursor);
@@ -165,9 +190,6 @@ impl Database {
             };
             let same = Condition::all().add(operation.eq(id)).add(behind.1);
             wanted = wanted.add(Condition::any().add(behind.0).add(same));
-        }
-        if let Some(owners) = scope.owners() {
-            wanted = wanted.add(exec_log::Column::PodId.in_subquery(pods_of(owners)));
         }
         for (column, value) in [
             (exec_log::Column::PodId, &filter.pod_id),

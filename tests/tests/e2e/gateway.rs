@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod live;
 mod mail;
+mod owners;
 mod people;
 mod quotas;
 pub mod resume;

@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::live::{
-    board::{Board, Change},
-    protocol::{Items, Topic},
+use crate::{
+    identity::Identity,
+    live::{
+        board::{Board, Change, Owned},
+        protocol::{Items, Topic},
+    },
 };
 
 /// Things in one frame of state.
@@ -19,41 +22,37 @@ pub(super) enum Seen {
     Absent,
 }
 
-/// What a client sees of a thing.
-pub(super) enum Shown {
-    /// All of it.
-    Item(Bytes),
-    /// That it is gone.
-    Gone,
-    /// Nothing: for this client there is no such thing.
-    Hidden,
-}
-
-/// What is new on a whole board: the frame, how far the client is then, and whether there is more.
-pub(super) fn all<K: Ord + Copy + ToString, V>(
-    topic: Topic,
-    seen: Seen,
+/// What is new on a whole board for a client who may see a part of it: the frame, how far the client is then, and whether
+/// there is more. How much others have shows in no frame. `json` is `None` for what counts as gone.
+pub(super) fn all<K: Ord + Copy + ToString, V: Owned>(
+    (topic, seen): (Topic, Seen),
+    identity: &Identity,
     board: &Board<K, V>,
-    shown: impl Fn(&V) -> Shown,
+    json: impl Fn(&V) -> Option<Bytes>,
 ) -> (Option<Bytes>, Seen, bool) {
     let version = if let Seen::Version(version) = seen { version } else { 0 };
-    let changes = board.since(version, FRAME_ITEMS);
-    let reset = changes.reset;
+    let sees = |owner: Option<&str>| identity.sees(owner);
+    let mut news = board.since(version, FRAME_ITEMS, sees);
+    let reset = news.reset;
+    while news.more && news.changes.len() < FRAME_ITEMS {
+        let next = board.since(news.version, FRAME_ITEMS - news.changes.len(), sees);
+        news.changes.extend(next.changes);
+        (news.version, news.more) = (next.version, next.more);
+    }
     let mut items = Items::state(topic, reset);
     let mut anything = reset;
-    for change in changes.changes {
+    for change in news.changes {
         match change {
-            Change::Put(key, value) => match shown(&value) {
-                Shown::Item(json) => items.add(&json),
-                Shown::Gone if reset => continue,
-                Shown::Gone => items.remove(&key.to_string()),
-                Shown::Hidden => continue,
+            Change::Put(key, value) => match json(&value) {
+                Some(json) => items.add(&json),
+                None if reset => continue,
+                None => items.remove(&key.to_string()),
             },
             Change::Removed(key) => items.remove(&key.to_string()),
         }
         anything = true;
     }
-    (anything.then(|| items.into_state()), Seen::Version(changes.version), changes.more)
+    (anything.then(|| items.into_state()), Seen::Version(news.version), news.more)
 }
 
 /// What is new of one thing.

@@ -26,9 +26,6 @@ pub(super) struct Wanted {
 impl Session {
     /// Whether this client may follow a topic like that.
     fn check(&self, Wanted { topic, after, tail, since }: Wanted) -> Result<(), Problem> {
-        if !self.identity.may_follow(topic) {
-            return Err(Problem::new(Code::RouteNotFound, "there is no such topic"));
-        }
         if after.is_some() && topic != Topic::Events {
             return Err(Problem::field(Code::InvalidParameter, "after", "goes with the topic events only"));
         }
@@ -43,7 +40,7 @@ impl Session {
             return Err(Problem::field(Code::InvalidParameter, "tail", format!("must be from 0 to {most}")));
         }
         if let Topic::Logs(pod) | Topic::Exec(pod) = topic
-            && !self.live.fleet.pods.get(&pod).is_some_and(|pod| self.identity.may_see(&pod))
+            && !self.live.fleet.pods.get(&pod).is_some_and(|pod| self.identity.may_see(&*pod))
         {
             return Err(Problem::new(Code::PodNotFound, Code::PodNotFound.explanation()));
         }
@@ -110,9 +107,12 @@ impl Session {
 
 /// An admin who follows what is somebody else's leaves an entry in the audit log.
 async fn tell_audit(live: &Live, identity: &Identity, topic: Topic) {
-    let (Topic::Pod(pod) | Topic::Logs(pod) | Topic::Exec(pod)) = topic else { return };
-    let Some(known) = live.fleet.pods.get(&pod) else { return };
-    if let Some(owner) = known.owner() {
-        audit::looked(live, identity, "pod_follow", ("pod", &pod.to_string()), owner).await;
+    let (action, kind, id) = match topic {
+        Topic::Pod(pod) | Topic::Logs(pod) | Topic::Exec(pod) => ("pod_follow", "pod", pod.to_string()),
+        Topic::Host(host) => ("host_follow", "host", host.to_string()),
+        _ => return,
+    };
+    if let Some(owner) = live.fleet.owner_of(&id) {
+        audit::looked(live, identity, action, (kind, &id), &owner).await;
     }
 }
