@@ -18,7 +18,6 @@ use crate::{
     audit,
     extract::{FromPath, FromQuery},
     identity::Identity,
-    live::board::Owned,
     problem::Problem,
 };
 

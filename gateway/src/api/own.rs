@@ -20,7 +20,10 @@ use crate::{
     audit,
     extract::FromBody,
     identity::Identity,
-    live::fleet::{HostLive, PodLive},
+    live::{
+        board::Owned,
+        fleet::{HostLive, PodLive},
+    },
     problem::{Code, Problem},
     request,
 };
@@ -101,7 +104,7 @@ pub async fn delete(
     let fleet = app.fleet()?;
     // What was made moments ago is there before its row.
     let has_pod = |pod: &PodLive| pod.owner() == Some(owner) && !super::pods::is_deleted(pod);
-    let has_host = |host: &HostLive| host.record.owner.as_deref() == Some(owner);
+    let has_host = |host: &HostLive| host.owner() == Some(owner);
     if !fleet.pods.page(None, 1, has_pod).is_empty() || !fleet.hosts.page(None, 1, has_host).is_empty() {
         return Err(Problem::new(Code::AccountNotEmpty, Code::AccountNotEmpty.explanation()));
     }

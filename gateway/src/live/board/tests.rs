@@ -148,10 +148,10 @@ proptest! {
                 0..=4 => {
                     put(&board, key, value);
                     let may = clients.iter_mut().filter(|client| (client.sees)(value.owner()));
-                    may.for_each(|client| drop(client.ever.insert(key)));
+                    may.for_each(|client| _ = client.ever.insert(key));
                 }
                 5..=6 => remove(&board, key),
-                _ => clients.iter_mut().for_each(|client| drop(client.read(&board, limit))),
+                _ => clients.iter_mut().for_each(|client| _ = client.read(&board, limit)),
             }
         }
         for mut client in clients {

@@ -130,7 +130,7 @@ async fn pages_of_events_have_no_gap_and_no_double_while_events_come() {
         let mut cursor = String::new();
         loop {
             let page = stage.get(&format!("{path}?limit=8&order={order}{cursor}")).await;
-            seen.extend(items(&page).iter().map(|event| position(event)));
+            seen.extend(items(&page).iter().map(position));
             stage.event(host, "meanwhile").await;
             let Some(next) = page.body["next_cursor"].as_str() else { break };
             cursor = format!("&cursor={next}");
