@@ -132,7 +132,9 @@ pub(crate) async fn logout(global: &Global, terminal: &Terminal) -> Result<(), F
     let Some(login) = &place.login else {
         return Err(Failure::failed(format!("nobody is logged in to {}: see pinacle whoami", place.gateway)));
     };
-    let ended = Api::of(&place)?.with_token(&Secret::new(login.token.as_str()))?.end_token().await?;
+    let ended = Api::of(&place)?.with_token(&Secret::new(login.token.as_str()))?.end_token().await;
+    // Forgotten alone it would let in whoever has copied it.
+    let ended = ended.map_err(|failure| Failure::failed(format!("the login stays: {}", failure.line())))?;
     login.forget()?;
     if !ended {
         terminal.hint("the token may not end itself: revoke it on the account's page, or with pinacle token revoke");

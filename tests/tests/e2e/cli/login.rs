@@ -122,6 +122,12 @@ async fn a_login_is_what_later_commands_use_until_the_logout() {
     desk.run(&["logout"], "").ok();
     assert!(desk.files().is_empty() && !is_good(&stage, &second).await);
     desk.run(&["logout"], "").refused_at_once(1);
+    // While the gateway is away nobody can be logged out.
+    desk.login("ann@example.org", &format!("{PASSWORD}\n")).ok();
+    let mut stage = stage;
+    stage.gateway.kill9().await;
+    let line = desk.run(&["logout"], "").refused_at_once(1);
+    assert!(line.contains("the login stays") && desk.files().len() == 1, "{line}");
     let log = stage.gateway.log_text();
     assert!(!log.contains(PASSWORD) && !log.contains(second.as_str().unwrap()));
 }

@@ -6,10 +6,14 @@ use std::{
 };
 
 use pinacle_tests::{machine, stack::ADMIN_TOKEN};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::fixture::pinacle;
-use crate::enrolment::field::Field;
+use super::fixture::{fed, pinacle};
+use crate::{
+    enrolment::field::Field,
+    gateway::browser::{PASSWORD, secret},
+};
 
 /// A process that ends with its test.
 struct Follows(Child);
@@ -41,6 +45,18 @@ async fn what_happens_is_followed_over_tls() {
     });
     let (first, next) = (samples.next().unwrap(), samples.next().unwrap());
     assert_ne!(first, next);
+
+    // A login keeps the authority with it.
+    let (_, first) = field.ask(Method::POST, "/accounts/first", None).await;
+    let token = secret(first["link"]["url"].as_str().unwrap());
+    let set = field.ask_openly("/accounts/password", &json!({ "token": token, "password": PASSWORD })).await;
+    assert_eq!(set.0, 200, "{set:?}");
+    let config = field.sandbox.folder("config");
+    let own = [("XDG_CONFIG_HOME", config.to_str().unwrap())];
+    let login = ["login", "--gateway", &field.url, "--gateway-ca", authority, "--email", "admin@localhost"];
+    fed(&[login.as_slice(), &["--password-stdin"]].concat(), &own, &format!("{PASSWORD}\n")).ok();
+    assert!(pinacle(&["host", "ls"], &own).ok().contains("north"));
+    pinacle(&["watch", "--events", "--for", "1s"], &own).ok();
 
     // Without the authority nothing is shown to whoever answers there.
     for arguments in [&["host", "ls"][..], &["watch", "--events", "--for", "20s"]] {
