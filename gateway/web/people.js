@@ -32,7 +32,7 @@ async function signIn() {
     const reasons = {
         unlinked: "There is no account for that sign-in, or its address is not verified there.",
         refused: "That sign-in did not work; try again.",
-        unavailable: "The other side does not answer now; try again.",
+        unavailable: "Where you wanted to sign in does not answer now; try again later.",
     };
     if (why in reasons) say(reasons[why], "bad");
     const pending = new URLSearchParams(location.hash.slice(1)).get("pending");
