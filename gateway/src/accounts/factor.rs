@@ -199,6 +199,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_camera_reads_the_keys_address_out_of_its_picture() {
+        let url = "otpauth://totp/Pinacle:someone%40example.org?secret=LYABSVTDUZQYLB2A42SRJZTWI6V73A3E&issuer=Pinacle";
+        let drawn = picture(url).unwrap();
+        let after = |mark: &str| drawn.split(mark).nth(1).unwrap().split('"').next().unwrap();
+        let size: usize = after(" width=\"").parse().unwrap();
+        let mut dark = vec![false; size * size];
+        for rectangle in after(" d=\"").split('M').skip(1) {
+            let numbers = rectangle.split(|letter: char| !letter.is_ascii_digit()).map(|text| text.parse().unwrap());
+            let numbers: Vec<usize> = numbers.collect();
+            let [left, top, width, height, ..] = numbers[..] else { panic!("{rectangle}") };
+            for y in top..top + height {
+                dark[y * size..][left..left + width].fill(true);
+            }
+        }
+        let seen = |x: usize, y: usize| if dark[y * size + x] { 0 } else { 255 };
+        let mut image = rqrr::PreparedImage::prepare_from_greyscale(size, size, seen);
+        assert_eq!(image.detect_grids()[0].decode().unwrap().1, url);
+    }
+
+    #[test]
     fn recovery_codes_are_unlike_and_found_however_they_are_typed() {
         let code = recovery_code();
         assert_eq!((code.len(), code.split('-').count()), (23, 4), "{code}");
