@@ -53,7 +53,7 @@ impl Database {
     /// Writes a new account.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`](crate::StoreErrorKind::Conflict) with `account_email` when the address has one.
+    /// [`StoreErrorKind::Conflict`] with `account_email` when the address has one.
     pub async fn account_create(&self, row: AccountRow) -> Result<(), StoreError> {
         let row = row.into_active_model().reset_all();
         self.within("create an account", account::Entity::insert(row).exec_without_returning(self.orm()))
@@ -64,7 +64,7 @@ impl Database {
     /// An account by its address, in lower case.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_by_email(&self, email: &str) -> Result<Option<AccountRow>, StoreError> {
         let wanted = account::Entity::find().filter(account::Column::Email.eq(email));
         self.within("find an account by its address", wanted.one(self.orm())).await
@@ -73,7 +73,7 @@ impl Database {
     /// An account by its id.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_find(&self, user_id: &str) -> Result<Option<AccountRow>, StoreError> {
         self.within("find an account", account::Entity::find_by_id(user_id).one(self.orm())).await
     }
@@ -81,7 +81,7 @@ impl Database {
     /// Whether anybody has an account that they can use.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_any(&self) -> Result<bool, StoreError> {
         let proven = account::Entity::find().filter(account::Column::EmailVerifiedAt.is_not_null());
         Ok(self.within("look whether there are accounts", proven.count(self.orm())).await? > 0)
@@ -91,7 +91,7 @@ impl Database {
     /// not, when the one before it is younger than `apart`.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_token_put(&self, row: AccountTokenRow, apart: TimeDelta) -> Result<bool, StoreError> {
         const OLD: &str = "DELETE FROM account_token WHERE user_id = $1 AND purpose = $2 AND created_at <= $3";
         const YOUNG: &str = "SELECT EXISTS (SELECT FROM account_token WHERE user_id = $1 AND purpose = $2)";
@@ -115,7 +115,7 @@ impl Database {
     /// Whose token this is, if it is good for one of these purposes now. It stays good.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_of_token(
         &self,
         token_hash: &[u8],
@@ -135,7 +135,7 @@ impl Database {
     /// Uses a token up. Returns whether it was still there: of two at once, one gets it.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_token_take(&self, token_hash: &[u8], now: DateTime<Utc>) -> Result<bool, StoreError> {
         let gone = account_token::Entity::delete_many()
             .filter(account_token::Column::TokenHash.eq(token_hash))
@@ -148,7 +148,7 @@ impl Database {
     /// `admins`, is an admin. Returns who it is; `None` when the token is good no more.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_password_by_token(
         &self,
         token_hash: &[u8],
@@ -185,7 +185,7 @@ impl Database {
     /// no more.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`](crate::StoreErrorKind::Conflict) with `account_email` when the address has an account
+    /// [`StoreErrorKind::Conflict`] with `account_email` when the address has an account
     /// by now; the token stays good.
     pub async fn account_email_by_token(
         &self,
@@ -219,9 +219,9 @@ impl Database {
     /// Deletes an account with its sessions, tokens, memberships and all that lets its person in.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`](crate::StoreErrorKind::Conflict) with [`LAST_ADMIN`], [`LAST_OWNER`], or
+    /// [`StoreErrorKind::Conflict`] with [`LAST_ADMIN`], [`LAST_OWNER`], or
     /// [`OWNS_PODS`], [`OWNS_HOSTS`] or [`OWNS_SECRETS`] while it has such;
-    /// [`StoreErrorKind::NotFound`](crate::StoreErrorKind::NotFound).
+    /// [`StoreErrorKind::NotFound`].
     pub async fn account_delete(&self, user_id: &str) -> Result<(), StoreError> {
         // Locked, so that of two last admins or owners who leave at once one stays, and nobody claims a pod meanwhile.
         const ADMINS: &str = "SELECT user_id, is_admin AND suspended_at IS NULL FROM account \
@@ -273,7 +273,7 @@ impl Database {
     /// Sets a password. All sessions but `keep` end, and links to set one are good no more.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_password_set(
         &self,
         user_id: &str,
@@ -291,7 +291,7 @@ impl Database {
     /// What an account calls its person.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`].
     pub async fn account_rename(&self, user_id: &str, name: &str) -> Result<(), StoreError> {
         let mut row = account::ActiveModel { user_id: sea_orm::Set(user_id.to_owned()), ..Default::default() };
         row.name = sea_orm::Set(name.to_owned());

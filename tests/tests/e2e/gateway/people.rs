@@ -382,4 +382,12 @@ async fn who_deletes_their_account_leaves_nothing_and_nobody_behind() {
     assert_eq!(left, 0);
     // The address is free again.
     person(&stage, &mut admin, "ann@example.org").await;
+
+    // Of two last admins who leave at once, one stays.
+    let mut dora = person(&stage, &mut admin, "dora@example.org").await;
+    assert_eq!(admin.send(Method::PUT, "/users/dora@example.org/admin", None).await.status, 204);
+    let (one, other) = tokio::join!(delete(&mut admin, PASSWORD), delete(&mut dora, PASSWORD));
+    let mut ends = [one, other];
+    ends.sort_by_key(|(status, _)| *status);
+    assert_eq!(ends, [(204, Value::Null), (409, json!("last_admin"))]);
 }
