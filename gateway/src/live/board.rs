@@ -88,9 +88,10 @@ pub struct Changes<K, V> {
 
 impl<K: Ord + Copy, V> Default for Board<K, V> {
     fn default() -> Self {
+        // 0 is who has seen nothing yet, also of a board that is empty.
         let state =
-            State { version: 0, slots: BTreeMap::new(), order: BTreeMap::new(), lost: BTreeMap::new(), forgotten: 0 };
-        Self { state: Mutex::new(state), newest: watch::Sender::new(0) }
+            State { version: 1, slots: BTreeMap::new(), order: BTreeMap::new(), lost: BTreeMap::new(), forgotten: 0 };
+        Self { state: Mutex::new(state), newest: watch::Sender::new(1) }
     }
 }
 
@@ -99,7 +100,7 @@ impl<K: Ord + Copy, V: Owned> State<K, V> {
         let value = Arc::new(value);
         if let Some(before) = self.slots.remove(&key) {
             self.order.remove(&before.version);
-            // What was nobody's is not lost to anybody who does not see the new owner's as well.
+            // What had no owner was seen by those alone who see all.
             if before.value.owner().is_some() && before.value.owner() != value.owner() {
                 self.lose(key, &before.value);
             }

@@ -20,7 +20,7 @@ pub const FULL_FRAME_BYTES: usize = 64 * 1024;
 /// What a WebSocket can follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
-    /// All hosts, briefly.
+    /// All hosts that the client may see, briefly.
     Hosts,
     /// All pods that the client may see.
     Pods,
@@ -32,7 +32,7 @@ pub enum Topic {
     Operations,
     /// One operation with its steps.
     Operation(OperationId),
-    /// Everything that happens.
+    /// Everything that happens to what the client may see.
     Events,
     /// What commands for one pod print, as they run. It joins a history that was read within the last seconds.
     Exec(PodId),
