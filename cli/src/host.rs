@@ -39,6 +39,7 @@ pub(crate) async fn run(global: &Global, terminal: &Terminal, command: HostComma
         HostCommand::Owners { host, owners, everybody } => {
             membership::owners(global, terminal, &host, owners, everybody).await
         }
+        HostCommand::Transfer { host, owner } => terms::transfer(global, terminal, &host, &owner).await,
         HostCommand::ExecLog { host, exec } => exec::of_host(global, terminal, &host, exec).await,
     }
 }

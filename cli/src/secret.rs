@@ -66,6 +66,7 @@ pub(crate) async fn run(global: &Global, terminal: &Terminal, command: SecretCom
         SecretCommand::Ls(place) => list(&Api::open(global)?, terminal, place).await,
         SecretCommand::Set { name, place } => set(global, terminal, &name, place).await,
         SecretCommand::Versions { name, place } => versions(&Api::open(global)?, terminal, &name, place).await,
+        SecretCommand::Transfer { name, to, place } => transfer(global, terminal, &name, &to, place).await,
         SecretCommand::Rm { name, place, yes } => {
             confirm(yes, &format!("remove the secret {} with all of its values?", clean(&name)))?;
             let answer = Api::open(global)?.send(Method::DELETE, &path(&name), &query(place)).await?;
@@ -122,6 +123,19 @@ async fn set(global: &Global, terminal: &Terminal, name: &str, place: SecretPlac
     }
     let secret: Whole<Secret> = Whole::read(answer)?;
     terminal.line(&format!("{name} has its version {}", secret.version))
+}
+
+async fn transfer(
+    global: &Global,
+    terminal: &Terminal,
+    name: &str,
+    to: &str,
+    place: SecretPlace,
+) -> Result<(), Failure> {
+    let place: Vec<String> = query(place).into_iter().map(|(key, text)| format!("{key}={}", segment(&text))).collect();
+    let path = format!("{}/transfer?{}", path(name), place.join("&"));
+    let answer = Api::open(global)?.change(Method::POST, &path, &json!({ "owner": to })).await?;
+    terminal.done(&answer, &format!("{name} is {to}'s now"))
 }
 
 /// The value out of standard input, or asked for without being shown.

@@ -148,6 +148,8 @@ fn fleet() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(pods::pause))
         .routes(routes!(pods::resume))
         .routes(routes!(transfer::pod))
+        .routes(routes!(transfer::host))
+        .routes(routes!(transfer::secret))
         .routes(routes!(metrics::pod))
         .routes(routes!(events::pod))
         .routes(routes!(exec::pod))

@@ -192,7 +192,7 @@ pub async fn asked(app: &App, wanted: &Request) -> Result<(), Problem> {
         ..Entry::new(&action, AuditOutcome::Accepted).on(&wanted.kind, &wanted.target_id)
     };
     said.owner = owner.map(str::to_owned);
-    said.detail = json!({ "verb": wanted.verb, "name": named("name") });
+    said.detail = json!({ "verb": wanted.verb, "name": named("name"), "owner": named("owner") });
     record(app, note.actor, said).await?;
     if let Some(info) = request::current() {
         info.note.lock().on_bus = Some((wanted.request_id, wanted.operation_id));

@@ -7,7 +7,7 @@ use pinacle_bus::{
     client::{BusError, Delivered, Entry, Outcome, consume},
     contract::{
         PodId, Subject, Timestamp,
-        key::SSH_KEY_RING,
+        key::{PodSecrets, SSH_KEY_RING},
         message::Message,
         pod::{CreatePod, Desired, LONGEST_QUEUE, PodPhase, PodRecord, PodSpec},
         request::{CancelOperation, Progress, Request, TransferPod},
@@ -335,9 +335,10 @@ async fn cancel(engine: &Engine, pod: PodId, request: &Request) -> Result<Verdic
     }
 }
 
-/// The pod is another owner's from then on. Nothing on its host changes: labels say whose it was when it was made.
+/// The pod is another owner's from then on, and so are its secrets, which are in nobody's memory meanwhile. Nothing on its
+/// host changes: labels say whose it was when it was made.
 async fn transfer(engine: &Engine, pod: PodId, request: &Request) -> Result<Verdict, ReconcileError> {
-    let TransferPod { owner } = match parameters(request) {
+    let TransferPod { owner, secrets } = match parameters(request) {
         Ok(wanted) => wanted,
         Err(why) => return Ok(Verdict::Refused(why)),
     };
@@ -356,7 +357,16 @@ async fn transfer(engine: &Engine, pod: PodId, request: &Request) -> Result<Verd
         if let Some(why) = name_taken(engine, pod, &owner, &record.name) {
             return Ok(Verdict::Refused(why));
         }
-        record.owner.clone_from(&owner);
+        if record.holds_secrets() {
+            let why = format!("{} has its owner's secrets in memory: stop it before it is given away", record.name);
+            return Ok(Verdict::Refused(why));
+        }
+        let names = |secrets: &Option<PodSecrets>| secrets.as_ref().map(|secrets| secrets.names.clone());
+        if names(&record.secrets) != names(&secrets) {
+            let why = format!("the secrets of {} would not be its new owner's: ask for it again", record.name);
+            return Ok(Verdict::Refused(why));
+        }
+        (record.owner, record.secrets) = (owner.clone(), secrets.clone());
         if let Err(invalid) = record.check() {
             return Ok(Verdict::Refused(invalid.to_string()));
         }

@@ -13,7 +13,7 @@ use pinacle_bus::{
         host::HostRecord,
         inventory::Inventory,
         message::Message,
-        request::{LabelHost, MaintainHost, NoteHost, Operation, OperationStep, Progress, Request},
+        request::{LabelHost, MaintainHost, NoteHost, Operation, OperationStep, Progress, Request, TransferHost},
         subject::EventKind,
         topology::StreamName,
     },
@@ -25,8 +25,20 @@ use crate::{
 };
 
 /// What can be asked of a host.
-pub const VERBS: [&str; 11] =
-    ["enrol", "remove", "disable", "enable", "cordon", "uncordon", "label", "note", "maintain", "allow", "trust-keys"];
+pub const VERBS: [&str; 12] = [
+    "enrol",
+    "remove",
+    "disable",
+    "enable",
+    "cordon",
+    "uncordon",
+    "label",
+    "note",
+    "maintain",
+    "allow",
+    "trust-keys",
+    "transfer",
+];
 /// How often a record is read again when somebody else keeps writing it.
 const MOST_CONFLICTS: usize = 5;
 
@@ -142,6 +154,16 @@ impl Terms {
             },
             "allow" => match parameters::<AllowOwners>(request) {
                 Ok(change) => record.allowed_owners = change.owners,
+                Err(why) => return Ok(Err(why)),
+            },
+            "transfer" => match parameters::<TransferHost>(request) {
+                // Once more must not undo what its new owner has said since.
+                Ok(change) if record.owner == change.owner => {}
+                // Whoever has a machine can read what runs there, so that it takes no others' pods for having been given.
+                Ok(change) => {
+                    record.allowed_owners = change.owner.iter().cloned().collect();
+                    record.owner = change.owner;
+                }
                 Err(why) => return Ok(Err(why)),
             },
             "trust-keys" => {

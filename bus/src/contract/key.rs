@@ -90,6 +90,9 @@ impl Message for SshKeyRing {
 pub struct PodSecrets {
     /// Their names, which are the names of the files in the pod.
     pub names: BTreeSet<String>,
+    /// The project whose secrets go before those for all projects; null = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// A JSON object of names and values, sealed to [`SealingKey::public_key`] for [`POD_SECRETS`] and the pod's id.
     pub sealed: String,
 }
@@ -102,6 +105,7 @@ impl PodSecrets {
     pub fn check(&self) -> Result<(), Invalid> {
         check::length("secrets.names", self.names.len(), MOST_POD_SECRETS)?;
         self.names.iter().try_for_each(|name| secret_name("secrets.names", name))?;
+        check::text("secrets.project", self.project.as_deref().unwrap_or_default(), 255)?;
         check::text("secrets.sealed", &self.sealed, MOST_SEALED)
     }
 }

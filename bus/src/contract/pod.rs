@@ -298,6 +298,15 @@ pub struct PodRecord {
     pub secrets: Option<PodSecrets>,
 }
 
+impl PodRecord {
+    /// Whether values of its secrets are in its memory, or may be on their way there.
+    pub fn holds_secrets(&self) -> bool {
+        let is_at_work = self.operation.as_ref().is_some_and(|operation| operation.ended_at.is_none());
+        let is_at_rest = self.phase == PodPhase::Stopped || self.host_id.is_none();
+        self.secrets.is_some() && (is_at_work || !self.queue.is_empty() || !is_at_rest)
+    }
+}
+
 impl Message for PodRecord {
     const NAME: &'static str = "pod_record";
     const MAX_BYTES: usize = 256 * 1024;

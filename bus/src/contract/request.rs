@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     HostId, OperationId, RequestId, Timestamp,
     host::Maintenance,
+    key::PodSecrets,
     message::{Invalid, Message, check},
 };
 
@@ -74,6 +75,16 @@ pub struct CancelOperation {
 pub struct TransferPod {
     /// Whose the pod is from then on.
     pub owner: String,
+    /// The new owner's secrets of the names that the pod has, in place of the former owner's; null = it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PodSecrets>,
+}
+
+/// The parameters of a request `req.host.<host>.transfer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferHost {
+    /// Whose the host is from then on; null = the installation's own.
+    pub owner: Option<String>,
 }
 
 /// The parameters of a request `req.host.<host>.label`.

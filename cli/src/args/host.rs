@@ -178,6 +178,20 @@ Examples:
         #[arg(long)]
         everybody: bool,
     },
+    /// Give a host to another owner: yourself, or a team; it takes their pods alone from then on
+    #[command(after_help = "\
+Pods that are on it stay. Tokens that name the host are good no more; for a machine that is set up anew its new owner makes
+one.
+
+Examples:
+  pinacle host transfer my-machine platform
+  pinacle host transfer my-machine ann@example.com         for admins: to anybody")]
+    Transfer {
+        /// Its name or id
+        host: String,
+        /// A team's name or id, a person's id or e-mail address
+        owner: String,
+    },
     /// The commands that were run on a host, and what they printed
     #[command(after_help = "\
 Examples:

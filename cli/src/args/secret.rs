@@ -42,6 +42,20 @@ Examples:
         #[command(flatten)]
         place: SecretPlace,
     },
+    /// Give a secret to another owner with all of its values: yourself, or a team; pods that have it keep it
+    #[command(after_help = "\
+Examples:
+  pinacle secrets transfer DATABASE_URL platform
+  pinacle secrets transfer DATABASE_URL ann@example.com --owner team_2hXz0vT0mZ5r9J7b1QqWcN8dKfE")]
+    Transfer {
+        /// Its name
+        name: String,
+        /// A team's name or id, a person's id or e-mail address
+        #[arg(value_name = "OWNER")]
+        to: String,
+        #[command(flatten)]
+        place: SecretPlace,
+    },
     /// Remove a secret with all of its values; pods that have it keep it
     #[command(visible_alias = "delete", after_help = "Examples:\n  pinacle secrets rm DATABASE_URL --yes")]
     Rm {

@@ -1,4 +1,4 @@
-//! On which terms a host takes part: open for new pods or not, its labels, its SSH keys.
+//! On which terms a host takes part: open for new pods or not, whose, its labels, its SSH keys.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +29,12 @@ pub(super) async fn cordon(global: &Global, terminal: &Terminal, host: &str) -> 
 /// `pinacle host uncordon`.
 pub(super) async fn uncordon(global: &Global, terminal: &Terminal, host: &str) -> Result<(), Failure> {
     change(global, terminal, host, (Method::POST, "uncordon"), None, "is open for new pods").await
+}
+
+/// `pinacle host transfer`.
+pub(super) async fn transfer(global: &Global, terminal: &Terminal, host: &str, owner: &str) -> Result<(), Failure> {
+    let body = json!({ "owner": owner });
+    change(global, terminal, host, (Method::POST, "transfer"), Some(body), &format!("is {owner}'s now")).await
 }
 
 /// `pinacle host label`.

@@ -86,6 +86,7 @@ const DEMANDS: &[(Demand, &[&str])] = &[
             "operation_cancel",
             "secret_put",
             "secret_delete",
+            "secret_transfer",
         ],
     ),
     (
@@ -107,6 +108,7 @@ const DEMANDS: &[(Demand, &[&str])] = &[
             "host_note",
             "host_remove",
             "host_rotate_key",
+            "host_transfer",
             "enrolment_create",
             "enrolment_revoke",
         ],

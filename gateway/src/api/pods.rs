@@ -143,7 +143,8 @@ pub async fn create(
     let (secrets, project) = (std::mem::take(&mut body.secrets), body.project.take());
     let mut create = wanted(&app, &identity, body).await?;
     let pod_id = PodId::new();
-    create.secrets = secrets::for_pod(&app, &create.owner, pod_id, secrets, project).await?;
+    let lacking = |names: &str| Problem::field(Code::InvalidBody, "secrets", format!("there is no {names}"));
+    create.secrets = secrets::for_pod(&app, &create.owner, pod_id, secrets, project, lacking).await?;
     let request = asking::request(&identity, "pod", pod_id.to_string(), "create", &create)?;
     let request = match key {
         Some(key) => the_one_of(&app, &identity, key, request, (pod_id, &create)).await?,

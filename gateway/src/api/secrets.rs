@@ -18,7 +18,7 @@ use pinacle_bus::{
     },
     crypto::seal_to,
 };
-use pinacle_store::{Direction, NewSecretVersion, SecretFilter, SecretRow, SecretVersionRow};
+use pinacle_store::{Direction, NewSecretVersion, SecretFilter, SecretRow, SecretVersionRow, StoreErrorKind};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
@@ -43,7 +43,7 @@ const MOST: u64 = 500;
 /// Versions of one secret.
 const KEPT: i64 = 20;
 /// How often a secret is looked for again when somebody else makes or removes it meanwhile.
-const MOST_CONFLICTS: usize = 5;
+pub const MOST_CONFLICTS: usize = 5;
 
 /// A secret. Its value is shown to nobody.
 #[derive(Serialize, ToSchema)]
@@ -138,9 +138,9 @@ pub struct SecretsQuery {
 #[into_params(parameter_in = Query)]
 pub struct PlaceQuery {
     /// Whose: a person or a team; without it your own.
-    owner: Option<String>,
+    pub owner: Option<String>,
     /// The project that it is for; without it one for all projects.
-    project: Option<String>,
+    pub project: Option<String>,
 }
 
 /// A secret's value.
@@ -203,7 +203,7 @@ pub async fn put(
             return Ok(respond(&SecretView::from(row)));
         }
     }
-    Err(Problem::new(Code::Overloaded, "others make and remove this secret all the time; try again"))
+    Err(contended())
 }
 
 /// Remove a secret
@@ -242,7 +242,7 @@ pub async fn versions(
     let row = Place::new(&identity, query.owner, query.project)?.find(&app, &identity, &name).await?;
     let row = row.ok_or_else(missing)?;
     audit::about("secret", &row.secret_id, Some(&row.owner));
-    let versions = app.database.secret_versions(&row.secret_id).await?;
+    let versions = app.database.secret_versions(&row).await?;
     let items: Vec<SecretVersionView> = versions.into_iter().map(SecretVersionView::from).collect();
     Ok(respond(&Page { items, next_cursor: None }))
 }
@@ -264,11 +264,21 @@ pub async fn rotate(app: Shared, identity: Identity) -> Result<Response, Problem
     }))
 }
 
-fn missing() -> Problem {
+/// There is no such secret, or not for whoever asks.
+pub fn missing() -> Problem {
     Problem::new(Code::SecretNotFound, Code::SecretNotFound.explanation())
 }
 
-fn may_change(identity: &Identity) -> Result<(), Problem> {
+/// It was changed by others each time that it was looked for.
+pub fn contended() -> Problem {
+    Problem::new(Code::Overloaded, "others make and remove this secret all the time; try again")
+}
+
+/// Whether what they showed may be used for changing secrets.
+///
+/// # Errors
+/// When it may not.
+pub fn may_change(identity: &Identity) -> Result<(), Problem> {
     if identity.may(Grant::Pods) {
         Ok(())
     } else {
@@ -285,15 +295,48 @@ fn plain(field: &'static str, text: &str) -> Result<(), Problem> {
     Err(Problem::field(Code::InvalidParameter, field, why))
 }
 
+/// That an owner may have one more secret.
+///
+/// # Errors
+/// When they have as many as may be.
+pub async fn has_room(app: &App, owner: &str) -> Result<(), Problem> {
+    if app.database.secret_count(owner).await? >= MOST {
+        return Err(Problem::new(Code::TooManySecrets, Code::TooManySecrets.explanation()));
+    }
+    Ok(())
+}
+
+/// A value of a secret's.
+///
+/// # Errors
+/// When it does not open: it was put into another secret's place.
+pub async fn open(app: &App, secret: &SecretRow, version: &SecretVersionRow) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    if !version.row_id.starts_with(&format!("{} ", secret.secret_id)) {
+        return Err(Problem::new(Code::Internal, Code::Internal.explanation()));
+    }
+    Ok(app.vault.open(&secret.owner, PURPOSE, &version.row_id, &version.sealed).await?)
+}
+
+/// The same value for another owner.
+///
+/// # Errors
+/// When the vault does not answer.
+pub async fn seal(app: &App, owner: &str, version: &SecretVersionRow, value: &[u8]) -> Result<Vec<u8>, Problem> {
+    Ok(app.vault.seal(owner, PURPOSE, &version.row_id, value).await?)
+}
+
 /// Whose and for which project.
-struct Place {
+pub struct Place {
     owner: String,
     project: String,
 }
 
 impl Place {
     /// Of another's there is nothing here.
-    fn new(identity: &Identity, owner: Option<String>, project: Option<String>) -> Result<Self, Problem> {
+    ///
+    /// # Errors
+    /// When the asker has nothing there.
+    pub fn new(identity: &Identity, owner: Option<String>, project: Option<String>) -> Result<Self, Problem> {
         let owner = owner.unwrap_or_else(|| identity.name().to_owned());
         let is_owner = owner == INSTALLATION || owner.parse::<UserId>().is_ok() || owner.parse::<TeamId>().is_ok();
         if !is_owner || !identity.owns(&owner) {
@@ -304,7 +347,11 @@ impl Place {
         Ok(Self { owner, project })
     }
 
-    async fn find(&self, app: &App, identity: &Identity, name: &str) -> Result<Option<SecretRow>, Problem> {
+    /// The secret of this name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn find(&self, app: &App, identity: &Identity, name: &str) -> Result<Option<SecretRow>, Problem> {
         if secret_name("name", name).is_err() {
             return Ok(None);
         }
@@ -316,31 +363,36 @@ impl Place {
         let now = Utc::now();
         let row = match self.find(app, identity, name).await? {
             Some(row) => row,
-            None if app.database.secret_count(&self.owner).await? >= MOST => {
-                return Err(Problem::new(Code::TooManySecrets, Code::TooManySecrets.explanation()));
+            None => {
+                has_room(app, &self.owner).await?;
+                SecretRow {
+                    secret_id: SecretId::new().to_string(),
+                    owner: self.owner.clone(),
+                    project: self.project.clone(),
+                    name: name.to_owned(),
+                    version: 0,
+                    created_by: identity.name().to_owned(),
+                    created_at: now,
+                    updated_by: String::new(),
+                    updated_at: now,
+                }
             }
-            None => SecretRow {
-                secret_id: SecretId::new().to_string(),
-                owner: self.owner.clone(),
-                project: self.project.clone(),
-                name: name.to_owned(),
-                version: 0,
-                created_by: identity.name().to_owned(),
-                created_at: now,
-                updated_by: String::new(),
-                updated_at: now,
-            },
         };
         let row_id = format!("{} {}", row.secret_id, SecretId::new());
         let sealed = app.vault.seal(&self.owner, PURPOSE, &row_id, value.as_bytes()).await?;
         let by = identity.name().to_owned();
         let version = NewSecretVersion { row_id, sealed, by: by.clone(), at: now };
-        let number = app.database.secret_put(&row, &version, KEPT).await?;
+        let number = app.database.secret_put(&row, &version, KEPT).await.map_err(|error| match error.kind() {
+            // The team has just ended.
+            StoreErrorKind::NotFound => missing(),
+            _ => error.into(),
+        })?;
         Ok(number.map(|version| SecretRow { version, updated_by: by, updated_at: now, ..row }))
     }
 }
 
-/// The newest values of an owner's secrets, sealed to the orchestrator for one pod.
+/// The newest values of an owner's secrets, sealed to the orchestrator for one pod. `lacking` says what it means that there
+/// are none of some names.
 ///
 /// # Errors
 /// When one is not there, or all are too large together.
@@ -350,6 +402,7 @@ pub async fn for_pod(
     pod: PodId,
     names: BTreeSet<String>,
     project: Option<String>,
+    lacking: impl FnOnce(&str) -> Problem,
 ) -> Result<Option<PodSecrets>, Problem> {
     let refuse = |why: String| Problem::field(Code::InvalidBody, "secrets", why);
     if names.is_empty() {
@@ -359,22 +412,18 @@ pub async fn for_pod(
         return Err(refuse(format!("must be at most {MOST_POD_SECRETS}")));
     }
     names.iter().try_for_each(|name| secret_name("secrets", name)).map_err(|invalid| refuse(invalid.why))?;
-    let project = project.unwrap_or_default();
-    plain("project", &project)?;
+    let of_project = project.as_deref().unwrap_or_default();
+    plain("project", of_project)?;
     let wanted: Vec<String> = names.iter().cloned().collect();
-    let found = app.database.secret_values(owner, &project, &wanted).await?;
+    let found = app.database.secret_values(owner, of_project, &wanted).await?;
     let mut values: BTreeMap<String, Zeroizing<String>> = BTreeMap::new();
     for (secret, version) in found {
-        // A value that was put into another secret's place does not open.
-        if !version.row_id.starts_with(&format!("{} ", secret.secret_id)) {
-            return Err(Problem::new(Code::Internal, Code::Internal.explanation()));
-        }
-        let opened = app.vault.open(owner, PURPOSE, &version.row_id, &version.sealed).await?;
+        let opened = open(app, &secret, &version).await?;
         values.insert(secret.name, Zeroizing::new(String::from_utf8_lossy(&opened).into_owned()));
     }
     let absent: Vec<&str> = names.iter().filter(|name| !values.contains_key(*name)).map(String::as_str).collect();
     if !absent.is_empty() {
-        return Err(refuse(format!("there is no {}", absent.join(", "))));
+        return Err(lacking(&absent.join(", ")));
     }
     if values.values().map(|value| value.len()).sum::<usize>() > MOST_POD_SECRETS_BYTES {
         return Err(refuse(format!("must have at most {MOST_POD_SECRETS_BYTES} bytes together")));
@@ -389,5 +438,5 @@ pub async fn for_pod(
     let text = text.map_err(|error| Problem::internal(Code::Internal, "write secrets", &error))?;
     let sealed = seal_to(&key.record.public_key, &[POD_SECRETS, &pod.to_string()], text.as_bytes())
         .map_err(|error| Problem::internal(Code::Internal, "seal secrets", &error))?;
-    Ok(Some(PodSecrets { names, sealed }))
+    Ok(Some(PodSecrets { names, project, sealed }))
 }

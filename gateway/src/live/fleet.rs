@@ -13,6 +13,7 @@ use bytes::Bytes;
 use pinacle_bus::contract::{
     HostId, OperationId, PodId, Timestamp,
     host::{Heartbeat, HostRecord},
+    key::PodSecrets,
     metrics::{Metrics, PodSample},
     pod::{CreatePod, PodPhase, PodRecord},
 };
@@ -153,6 +154,19 @@ impl PodLive {
     pub fn name(&self) -> Option<&str> {
         let asked = || self.asked.as_ref().map(|asked| asked.create.name.as_str());
         self.record.as_ref().map(|record| record.name.as_str()).or_else(asked)
+    }
+
+    /// The secrets that it was made with.
+    pub fn secrets(&self) -> Option<&PodSecrets> {
+        match &self.record {
+            Some(record) => record.secrets.as_ref(),
+            None => self.asked.as_ref().and_then(|asked| asked.create.secrets.as_ref()),
+        }
+    }
+
+    /// Whether values of them are in its memory, or may be on their way there.
+    pub fn holds_secrets(&self) -> bool {
+        self.record.as_ref().map_or(self.secrets().is_some(), |record| record.holds_secrets())
     }
 
     /// Its tier's name.

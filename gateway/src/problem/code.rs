@@ -141,9 +141,13 @@ codes! {
     LastAdmin = "last_admin", CONFLICT, "The installation keeps one admin",
         "This is the only admin who can act: make another one first.";
     TeamNotEmpty = "team_not_empty", CONFLICT, "The team has something",
-        "A team that has pods or hosts cannot be deleted: delete or transfer them first.";
+        "A team that has pods, hosts, secrets or enrolment tokens stays: delete them or give them away first.";
     AccountNotEmpty = "account_not_empty", CONFLICT, "The account has something",
         "An account that has pods, hosts or secrets cannot be deleted: delete or transfer them first.";
+    StopFirst = "stop_first", CONFLICT, "The pod must be stopped first",
+        "A pod that runs holds its owner's secrets in memory: stop it, then give it away.";
+    SecretsMissing = "secrets_missing", CONFLICT, "The new owner lacks secrets",
+        "A pod that is given away gets its new owner's secrets of the same names: set them first.";
     IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The key stands for another request",
         "Another request came with this Idempotency-Key within the last day; take a new key for a new request.";
     TooManySecrets = "too_many_secrets", CONFLICT, "There are too many secrets",

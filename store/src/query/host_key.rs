@@ -91,6 +91,32 @@ impl Database {
         Ok(result.rows_affected() > 0)
     }
 
+    /// The keys of a host are another owner's: the machine is the same host when it joins again for them. No token of the
+    /// former owner's leads to it any more.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotFound`] when there is no such owner, [`StoreErrorKind::Unavailable`].
+    pub async fn host_pass_on(&self, host_id: &str, owner: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        self.settle("give a host to another owner", async |connection| {
+            if !super::team::hold(connection, owner).await? {
+                return Ok(Err(StoreErrorKind::NotFound));
+            }
+            // First: whoever exchanges one just now has put their key there before the keys are given.
+            sqlx::query("UPDATE host_enrolment SET revoked_at = $2 WHERE host_id = $1 AND revoked_at IS NULL")
+                .bind(host_id)
+                .bind(at)
+                .execute(&mut *connection)
+                .await?;
+            sqlx::query("UPDATE host_key SET owner = $2 WHERE host_id = $1 AND state <> 'revoked'")
+                .bind(host_id)
+                .bind(owner)
+                .execute(connection)
+                .await?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
     /// All keys of a host that goes are good for nothing, for ever, and no token leads to it any more.
     ///
     /// # Errors

@@ -52,6 +52,16 @@ async fn lock(connection: &mut PgConnection, team_id: &str) -> Result<bool, sqlx
     Ok(sqlx::query_scalar::<_, String>(sql).bind(team_id).fetch_optional(connection).await?.is_some())
 }
 
+/// Whether an owner can be given something: a team stays until the transaction has ended, `false` = it is gone. People stay
+/// in any case.
+pub(super) async fn hold(connection: &mut PgConnection, owner: &str) -> Result<bool, sqlx::Error> {
+    if !owner.starts_with("team_") {
+        return Ok(true);
+    }
+    let sql = "SELECT team_id FROM team WHERE team_id = $1 FOR KEY SHARE";
+    Ok(sqlx::query_scalar::<_, String>(sql).bind(owner).fetch_optional(connection).await?.is_some())
+}
+
 /// Whether somebody is the only owner of a team.
 async fn is_last_owner(connection: &mut PgConnection, team_id: &str, user_id: &str) -> Result<bool, sqlx::Error> {
     let sql = "SELECT user_id FROM team_member WHERE team_id = $1 AND role = 'owner'";

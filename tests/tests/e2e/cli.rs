@@ -8,6 +8,7 @@ mod fixture;
 mod ground;
 mod login;
 mod operations;
+mod owners;
 mod refusals;
 mod replay;
 mod scripted;

@@ -5,7 +5,7 @@ pub mod field;
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use field::{Field, SOON, claim, is_nowhere, renewal};
-use pinacle_bus::trust::nkeys::KeyPair;
+use pinacle_bus::{contract::UserId, trust::nkeys::KeyPair};
 use pinacle_tests::eventually;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -256,4 +256,42 @@ async fn the_same_machine_is_the_same_host_when_its_owner_says_so() {
     assert_eq!((status, &answer["host_id"]), (200, &first), "{answer}");
     let (_, hosts) = field.ask(Method::GET, "/hosts", None).await;
     assert_eq!(hosts["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_is_given_away_is_its_new_owners_when_its_machine_joins_again() {
+    let field = Field::start(&[]).await;
+    let mut database = field.database().await;
+    let [ann, bob] = ["ann", "bob"].map(|name| (UserId::new().to_string(), name));
+    for (id, name) in [&ann, &bob] {
+        let insert =
+            "INSERT INTO account (user_id, email, name, is_admin, created_at) VALUES ($1, $2, $2, false, now())";
+        sqlx::query(insert).bind(id).bind(format!("{name}@example.com")).execute(&mut database).await.unwrap();
+    }
+    let (machine, mut agent, _) = field.joined("given", json!({ "owner": ann.0 })).await;
+    let host = field.online("given").await["host_id"].clone();
+    let way_back = field.token(json!({ "host": "given" })).await;
+    let to_bob = json!({ "owner": "bob@example.com" });
+    let given = field.done(field.ask(Method::POST, "/hosts/given/transfer", Some(to_bob)).await).await;
+    assert_eq!(given["progress"], "succeeded", "{given}");
+    let record = field.is("given", |host| host["owner"] == json!(bob.0)).await;
+    assert_eq!((&record["allowed_owners"], &record["state"]), (&json!([bob.0]), &json!("online")));
+
+    // Neither a token of ann's that names it nor her machine's id takes it back.
+    let (status, refused) = field.ask_openly("/enrol", &claim(&way_back, &KeyPair::new_user())).await;
+    assert_eq!((status, &refused["code"]), (401, &json!("enrolment_refused")), "{refused}");
+    let id: String = sqlx::query("SELECT machine_id FROM host_key").fetch_one(&mut database).await.unwrap().get(0);
+    assert!(agent.sigterm(SOON).await.success());
+    field.is("given", |host| host["state"] != json!("online")).await;
+    let mut anns = claim(&field.token(json!({ "owner": ann.0 })).await, &KeyPair::new_user());
+    anns["machine_id"] = json!(id);
+    let (status, another) = field.ask_openly("/enrol", &anns).await;
+    assert!(status == 200 && another["host_id"] != host, "{another}");
+
+    // Set up anew by a token of bob's it is the same host.
+    fs::remove_dir_all(&machine.state).unwrap();
+    let token = field.token(json!({ "owner": bob.0 })).await;
+    let _again = field.agent(&machine, &token).start().await;
+    let back = field.online("given").await;
+    assert_eq!((&back["host_id"], &back["owner"]), (&host, &json!(bob.0)));
 }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod keys;
+mod owners;
 mod stage;
 
 use std::time::Duration;

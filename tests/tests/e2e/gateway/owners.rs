@@ -1,6 +1,7 @@
 //! What is whose: hosts, secrets and pods are their owner's to see, to give away, and in the way of their team's end.
 
 mod live;
+mod transfer;
 
 use pinacle_bus::contract::{HostId, host::HostRecord, topology::HOSTS};
 use pinacle_tests::eventually;
