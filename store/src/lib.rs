@@ -37,9 +37,9 @@ pub use page::{Cursor, Direction, Page, PageRequest};
 pub use partition::{Partition, Partitioned, PartitionsChanged};
 pub use projection::{Applied, Mark, Replaced};
 pub use query::{
-    AccountTokenPurpose, Claimed, EnrolmentClaim, EnrolmentRefused, EventFilter, EventRow, ExecFilter, FULL,
-    ForeignIdentity, Holdings, HostFilter, LAST_ADMIN, LAST_OWNER, MemberRow, NewSecretVersion, OWNS_HOSTS, OWNS_PODS,
-    OWNS_SECRETS, OperationFilter, Person, PodFilter, Population, SecretFilter, UserChange, UserFilter,
+    AccountTokenPurpose, Belongings, Claimed, EnrolmentClaim, EnrolmentRefused, EventFilter, EventRow, ExecFilter,
+    FULL, ForeignIdentity, Holdings, HostFilter, LAST_ADMIN, LAST_OWNER, MemberRow, NewSecretVersion, OperationFilter,
+    Person, PodFilter, Population, SecretFilter, UserChange, UserFilter,
 };
 pub use retention::Expiring;
 pub use rollup::RollupDone;

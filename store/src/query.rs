@@ -1,6 +1,7 @@
 //! What people read. Every finder takes a [`Scope`](crate::Scope) and puts it into its condition.
 
 mod account;
+mod belongings;
 mod data_key;
 mod dead_letter;
 mod enrolment;
@@ -20,7 +21,8 @@ mod team;
 mod token;
 mod user;
 
-pub use account::{AccountTokenPurpose, OWNS_HOSTS, OWNS_SECRETS};
+pub use account::AccountTokenPurpose;
+pub use belongings::Belongings;
 pub use enrolment::{Claimed, EnrolmentClaim, EnrolmentRefused};
 pub use event::{EventFilter, EventRow};
 pub use foreign::ForeignIdentity;
@@ -30,7 +32,7 @@ pub use person::Person;
 pub use pod::PodFilter;
 pub use quota::Holdings;
 pub use secret::{NewSecretVersion, SecretFilter};
-pub use team::{FULL, LAST_OWNER, MemberRow, OWNS_PODS};
+pub use team::{FULL, LAST_OWNER, MemberRow};
 pub use user::{LAST_ADMIN, Population, UserChange, UserFilter};
 
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Value};

@@ -1,7 +1,7 @@
 //! One's own account: another address, proven by a link that goes there, and the account's end.
 
 use chrono::Utc;
-use pinacle_store::{AccountRow, AccountTokenPurpose, LAST_ADMIN, LAST_OWNER, StoreErrorKind};
+use pinacle_store::{AccountRow, AccountTokenPurpose, Belongings, LAST_ADMIN, LAST_OWNER, StoreErrorKind};
 use tracing::info;
 
 use super::{APART, Accounts, Errand, email, mail::Letter, token};
@@ -69,9 +69,9 @@ impl Accounts {
     ///
     /// # Errors
     /// When it has something, or a team or the installation would have nobody.
-    pub async fn delete(&self, account: &AccountRow) -> Result<(), Problem> {
-        let deleted = self.database.account_delete(&account.user_id).await;
-        deleted.map_err(|error| match error.kind() {
+    pub async fn delete(&self, account: &AccountRow, live: Belongings) -> Result<Result<(), Belongings>, Problem> {
+        let deleted = self.database.account_delete(&account.user_id, live).await;
+        let deleted = deleted.map_err(|error| match error.kind() {
             StoreErrorKind::NotFound => Problem::new(Code::NoAccount, Code::NoAccount.explanation()),
             StoreErrorKind::Conflict { constraint } => match constraint.as_str() {
                 LAST_ADMIN => Problem::new(Code::LastAdmin, Code::LastAdmin.explanation()),
@@ -79,11 +79,13 @@ impl Accounts {
                     Code::LastOwner,
                     "you are the only owner of a team: make somebody else its owner first, or end it",
                 ),
-                _ => Problem::new(Code::AccountNotEmpty, Code::AccountNotEmpty.explanation()),
+                _ => error.into(),
             },
             _ => error.into(),
         })?;
-        info!(user_id = account.user_id, "somebody deleted their account");
-        Ok(())
+        if deleted.is_ok() {
+            info!(user_id = account.user_id, "somebody deleted their account");
+        }
+        Ok(deleted)
     }
 }

@@ -144,7 +144,9 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     app.trust()?;
     let (row, token) = made(&app, &identity, body)?;
-    app.database.enrolment_create(row.clone()).await?;
+    if !app.database.enrolment_create(row.clone()).await? {
+        return Err(Problem::field(Code::InvalidBody, "owner", "is a team that has just ended"));
+    }
     let command = app.install.command(&token);
     Ok((StatusCode::CREATED, json(&EnrolmentMade { enrolment: row.into(), token, command })).into_response())
 }

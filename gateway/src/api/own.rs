@@ -12,7 +12,7 @@ use super::{
     Shared,
     accounts::Account,
     factor::WithPassword,
-    json,
+    json, owners,
     sessions::{own, session_of},
 };
 use crate::{
@@ -20,10 +20,6 @@ use crate::{
     audit,
     extract::FromBody,
     identity::Identity,
-    live::{
-        board::Owned,
-        fleet::{HostLive, PodLive},
-    },
     problem::{Code, Problem},
     request,
 };
@@ -85,8 +81,8 @@ pub async fn confirm_email(
 
 /// Delete your account
 ///
-/// Your sessions and tokens end at once. Not while you have pods, hosts or secrets, are the only owner of a team, or the
-/// only admin.
+/// Your sessions and tokens end at once. Not while you have pods, hosts, secrets or tokens by which hosts join, are the only
+/// owner of a team, or the only admin.
 #[utoipa::path(post, path = "/account/delete", operation_id = "account_delete", tag = "accounts",
     request_body = WithPassword, responses((status = 204)))]
 pub async fn delete(
@@ -100,16 +96,11 @@ pub async fn delete(
     app.limits.check_login(&account.email, address)?;
     app.accounts.check_own_password(&account, "password", body.password).await?;
     app.limits.login_succeeded(&account.email, address);
-    let owner = account.user_id.as_str();
-    let fleet = app.fleet()?;
-    // What was made moments ago is there before its row.
-    let has_pod = |pod: &PodLive| pod.owner() == Some(owner) && !super::pods::is_deleted(pod);
-    let has_host = |host: &HostLive| host.owner() == Some(owner);
-    if !fleet.pods.page(None, 1, has_pod).is_empty() || !fleet.hosts.page(None, 1, has_host).is_empty() {
-        return Err(Problem::new(Code::AccountNotEmpty, Code::AccountNotEmpty.explanation()));
+    let live = owners::live_belongings(&app, &account.user_id)?;
+    crate::quota::settle(&app, &account.user_id).await?;
+    if let Err(has) = app.accounts.delete(&account, live).await? {
+        return Err(Problem::new(Code::AccountNotEmpty, owners::still_has(has)));
     }
-    crate::quota::settle(&app, owner).await?;
-    app.accounts.delete(&account).await?;
     let farewell = AppendHeaders(app.accounts.sessions.farewell().map(|cookie| (header::SET_COOKIE, cookie)));
     Ok((StatusCode::NO_CONTENT, farewell).into_response())
 }

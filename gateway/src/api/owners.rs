@@ -1,10 +1,15 @@
 //! Owners by what people call them: a person's id or e-mail address, a team's id or name.
 
 use pinacle_bus::contract::{TeamId, UserId};
+use pinacle_store::Belongings;
 
-use super::{App, teams, users};
+use super::{App, pods, teams, users};
 use crate::{
     identity::{Actor, INSTALLATION, Identity, Role},
+    live::{
+        board::Owned,
+        fleet::{HostLive, PodLive},
+    },
     problem::{Code, Problem},
 };
 
@@ -78,4 +83,36 @@ pub fn manage(identity: &Identity, owner: Option<&str>) -> Result<(), Problem> {
     } else {
         Err(Problem::new(Code::RoleMissing, Code::RoleMissing.explanation()))
     }
+}
+
+/// What an owner has by the live state, which knows it before it has a row.
+///
+/// # Errors
+/// Before that state has arrived.
+pub fn live_belongings(app: &App, owner: &str) -> Result<Belongings, Problem> {
+    let fleet = app.fleet()?;
+    let has_pod = |pod: &PodLive| pod.owner() == Some(owner) && !pods::is_deleted(pod);
+    let has_host = |host: &HostLive| host.owner() == Some(owner);
+    Ok(Belongings {
+        pods: fleet.pods.page(None, usize::MAX, has_pod).len().try_into().unwrap_or(i64::MAX),
+        hosts: fleet.hosts.page(None, usize::MAX, has_host).len().try_into().unwrap_or(i64::MAX),
+        ..Belongings::default()
+    })
+}
+
+/// What keeps an owner from being ended, and what to do about it.
+pub fn still_has(has: Belongings) -> String {
+    let counted = |count: i64, one: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        more => Some(format!("{more} {one}s")),
+    };
+    let all = [
+        counted(has.pods, "pod"),
+        counted(has.hosts, "host"),
+        counted(has.secrets, "secret"),
+        counted(has.tokens, "enrolment token"),
+    ];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    format!("there is still {}: delete it or give it away, and take tokens back", all.join(", "))
 }

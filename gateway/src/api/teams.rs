@@ -9,20 +9,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use pinacle_bus::contract::{TeamId, Timestamp};
-use pinacle_store::{Direction, FULL, LAST_OWNER, OWNS_PODS, StoreError, StoreErrorKind, TeamRow};
+use pinacle_store::{Direction, FULL, LAST_OWNER, StoreError, StoreErrorKind, TeamRow};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use utoipa::{IntoParams, ToSchema};
 
 use self::members::MemberView;
 use super::{
-    App, Shared, json,
+    App, Shared, json, owners,
     page::{Page, PageQuery},
 };
 use crate::{
     extract::{FromBody, FromPath, FromQuery},
     identity::{Actor, Identity, Role},
-    live::{board::Owned, fleet::PodLive},
     problem::{Code, Problem},
 };
 
@@ -185,18 +184,17 @@ pub async fn rename(
 
 /// End a team
 ///
-/// For its owners. What it has must be deleted or transferred before.
+/// For its owners. What it has must be deleted or given away before: pods, hosts, secrets, and tokens by which hosts join.
 #[utoipa::path(delete, path = "/teams/{team}", operation_id = "team_delete", tag = "teams",
     params(("team" = String, Path, description = "id or name")), responses((status = 204)))]
 pub async fn delete(app: Shared, identity: Identity, FromPath(team): FromPath<String>) -> Result<Response, Problem> {
     let (team_id, _) = find_as(&app, &identity, &team, Role::Owner).await?;
     let owner = team_id.to_string();
-    let has = |pod: &PodLive| pod.owner() == Some(&owner) && !super::pods::is_deleted(pod);
-    if !app.fleet()?.pods.page(None, 1, has).is_empty() {
-        return Err(Problem::new(Code::TeamNotEmpty, Code::TeamNotEmpty.explanation()));
-    }
+    let live = owners::live_belongings(&app, &owner)?;
     crate::quota::settle(&app, &owner).await?;
-    app.database.team_delete(&owner).await.map_err(refused)?;
+    if let Err(has) = app.database.team_delete(&owner, live).await.map_err(refused)? {
+        return Err(Problem::new(Code::TeamNotEmpty, owners::still_has(has)));
+    }
     info!(identity = identity.name(), %team_id, "deleted a team");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -239,7 +237,6 @@ fn refused(error: StoreError) -> Problem {
             "team_name" => Problem::new(Code::NameTaken, "there is a team of this name"),
             FULL => Problem::new(Code::LimitReached, "the team, or the person, has as many members or teams as may be"),
             LAST_OWNER => told(Code::LastOwner),
-            OWNS_PODS => told(Code::TeamNotEmpty),
             _ => error.into(),
         },
         _ => error.into(),

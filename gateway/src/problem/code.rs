@@ -143,7 +143,7 @@ codes! {
     TeamNotEmpty = "team_not_empty", CONFLICT, "The team has something",
         "A team that has pods, hosts, secrets or enrolment tokens stays: delete them or give them away first.";
     AccountNotEmpty = "account_not_empty", CONFLICT, "The account has something",
-        "An account that has pods, hosts or secrets cannot be deleted: delete or transfer them first.";
+        "An account that has pods, hosts, secrets or enrolment tokens stays: delete them or give them away first.";
     StopFirst = "stop_first", CONFLICT, "The pod must be stopped first",
         "A pod that runs holds its owner's secrets in memory: stop it, then give it away.";
     SecretsMissing = "secrets_missing", CONFLICT, "The new owner lacks secrets",

@@ -6,19 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter};
 use sqlx::PgConnection;
 
-use super::{
-    team::{LAST_OWNER, OWNS_PODS},
-    user::LAST_ADMIN,
-};
+use super::{belongings::Belongings, team::LAST_OWNER, user::LAST_ADMIN};
 use crate::{
     AccountRow, AccountTokenRow, Database, StoreError, StoreErrorKind,
     entity::{account, account_token},
 };
-
-/// Named in a [`StoreErrorKind::Conflict`]: whoever owns hosts stays.
-pub const OWNS_HOSTS: &str = "owns_hosts";
-/// Named in a [`StoreErrorKind::Conflict`]: whoever owns secrets stays.
-pub const OWNS_SECRETS: &str = "owns_secrets";
 
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('pinacle.account'))";
 /// An account counts once its address is proven: until then it is somebody's wish.
@@ -216,29 +208,20 @@ impl Database {
         .await
     }
 
-    /// Deletes an account with its sessions, tokens, memberships and all that lets its person in.
+    /// Deletes an account with its sessions, tokens, memberships and all that lets its person in, unless it has something:
+    /// the inner error says what. `live` is what it is known to have besides.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`] with [`LAST_ADMIN`], [`LAST_OWNER`], or
-    /// [`OWNS_PODS`], [`OWNS_HOSTS`] or [`OWNS_SECRETS`] while it has such;
-    /// [`StoreErrorKind::NotFound`].
-    pub async fn account_delete(&self, user_id: &str) -> Result<(), StoreError> {
+    /// [`StoreErrorKind::Conflict`] with [`LAST_ADMIN`] or [`LAST_OWNER`]; [`StoreErrorKind::NotFound`].
+    pub async fn account_delete(&self, user_id: &str, live: Belongings) -> Result<Result<(), Belongings>, StoreError> {
         // Locked, so that of two last admins or owners who leave at once one stays, and nobody claims a pod meanwhile.
         const ADMINS: &str = "SELECT user_id, is_admin AND suspended_at IS NULL FROM account \
                               WHERE (is_admin AND suspended_at IS NULL) OR user_id = $1 ORDER BY user_id FOR UPDATE";
         const TEAMS: &str = "SELECT FROM team WHERE team_id IN (SELECT team_id FROM team_member WHERE user_id = $1) \
                              ORDER BY team_id FOR UPDATE";
-        const HOLDS: [(&str, &str); 4] = [
-            (
-                LAST_OWNER,
-                "SELECT EXISTS (SELECT FROM team_member AS own WHERE user_id = $1 AND role = 'owner' AND NOT EXISTS \
-                 (SELECT FROM team_member AS other WHERE other.team_id = own.team_id AND other.role = 'owner' \
-                 AND other.user_id <> $1))",
-            ),
-            (OWNS_PODS, "SELECT EXISTS (SELECT FROM pod_claim WHERE owner = $1)"),
-            (OWNS_HOSTS, "SELECT EXISTS (SELECT FROM host WHERE owner = $1 AND deleted_at IS NULL)"),
-            (OWNS_SECRETS, "SELECT EXISTS (SELECT FROM secret WHERE owner = $1)"),
-        ];
+        const IS_LAST_OWNER: &str = "SELECT EXISTS (SELECT FROM team_member AS own WHERE user_id = $1 AND role = 'owner' AND NOT EXISTS \
+             (SELECT FROM team_member AS other WHERE other.team_id = own.team_id AND other.role = 'owner' \
+             AND other.user_id <> $1))";
         // The rest goes with the account's row.
         const GONE: [&str; 4] = [
             "DELETE FROM quota WHERE owner = $1",
@@ -257,15 +240,17 @@ impl Database {
                 return conflict(LAST_ADMIN);
             }
             sqlx::query(TEAMS).bind(user_id).execute(&mut *connection).await?;
-            for (constraint, sql) in HOLDS {
-                if sqlx::query_scalar::<_, bool>(sql).bind(user_id).fetch_one(&mut *connection).await? {
-                    return conflict(constraint);
-                }
+            if sqlx::query_scalar::<_, bool>(IS_LAST_OWNER).bind(user_id).fetch_one(&mut *connection).await? {
+                return conflict(LAST_OWNER);
+            }
+            let has = Belongings::find(connection, user_id, live).await?;
+            if has != Belongings::default() {
+                return Ok(Ok(Err(has)));
             }
             for sql in GONE {
                 sqlx::query(sql).bind(user_id).execute(&mut *connection).await?;
             }
-            Ok(Ok(()))
+            Ok(Ok(Ok(())))
         })
         .await
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait,
-    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, TransactionTrait,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, TransactionTrait, sea_query::LockType,
 };
 
 use super::keyset;
@@ -11,7 +11,7 @@ use crate::{
     Database, HostEnrolmentRow, HostKeyRow, Page, PageRequest, Scope, StoreError, StoreErrorKind,
     entity::{
         host_enrolment::{Column, Entity},
-        host_key,
+        host_key, team,
     },
 };
 
@@ -63,13 +63,24 @@ pub enum EnrolmentRefused {
 }
 
 impl Database {
-    /// Writes a new token.
+    /// Writes a new token. `false` when its owner is a team that has ended.
     ///
     /// # Errors
     /// See [`StoreErrorKind`].
-    pub async fn enrolment_create(&self, row: HostEnrolmentRow) -> Result<(), StoreError> {
-        let insert = Entity::insert(row.into_active_model().reset_all());
-        self.within("write an enrolment token", insert.exec_without_returning(self.orm())).await.map(drop)
+    pub async fn enrolment_create(&self, row: HostEnrolmentRow) -> Result<bool, StoreError> {
+        self.within("write an enrolment token", async {
+            let transaction = self.orm().begin().await?;
+            // The team stays until the token is there, which keeps it.
+            let team = team::Entity::find_by_id(&row.owner).lock(LockType::KeyShare).one(&transaction).await?;
+            if row.owner.starts_with("team_") && team.is_none() {
+                return Ok(false);
+            }
+            let insert = Entity::insert(row.into_active_model().reset_all());
+            insert.exec_without_returning(&transaction).await?;
+            transaction.commit().await?;
+            Ok::<_, DbErr>(true)
+        })
+        .await
     }
 
     /// Tokens of the scope's owners, also those that have ended.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, Value};
 use sqlx::PgConnection;
 
-use super::keyset;
+use super::{belongings::Belongings, keyset};
 use crate::{
     Database, Page, PageRequest, Scope, StoreError, StoreErrorKind, TeamInvitationRow, TeamMemberRow, TeamRow,
     database::Outcome,
@@ -15,9 +15,6 @@ use crate::{
 pub const LAST_OWNER: &str = "last_owner";
 /// Named in a [`StoreErrorKind::Conflict`]: there are as many members, invitations or teams as may be.
 pub const FULL: &str = "full";
-
-/// Named in a [`StoreErrorKind::Conflict`]: whoever has pods stays.
-pub const OWNS_PODS: &str = "owns_pods";
 
 /// Members and open invitations of one team together.
 const MOST_MEMBERS: i64 = 500;
@@ -150,22 +147,23 @@ impl Database {
         if changed == 0 { Err(StoreError::new(QUERY, StoreErrorKind::NotFound)) } else { Ok(()) }
     }
 
-    /// Ends a team with its members, invitations and tokens. What it owns besides claims is the caller's to look at.
+    /// Ends a team with its members, invitations and tokens, unless it has something: the inner error says what. `live` is
+    /// what it is known to have besides.
     ///
     /// # Errors
-    /// [`StoreErrorKind::NotFound`], [`StoreErrorKind::Conflict`] with [`OWNS_PODS`] while claims of its pods stand,
-    /// [`StoreErrorKind::Unavailable`].
-    pub async fn team_delete(&self, team_id: &str) -> Result<(), StoreError> {
+    /// [`StoreErrorKind::NotFound`], [`StoreErrorKind::Unavailable`].
+    pub async fn team_delete(&self, team_id: &str, live: Belongings) -> Result<Result<(), Belongings>, StoreError> {
         self.settle("delete a team", async |connection| {
             if !lock(connection, team_id).await? {
                 return Ok(Err(StoreErrorKind::NotFound));
             }
-            if count(connection, "SELECT count(*) FROM pod_claim WHERE owner = $1", team_id).await? > 0 {
-                return conflict(OWNS_PODS);
+            let has = Belongings::find(connection, team_id, live).await?;
+            if has != Belongings::default() {
+                return Ok(Ok(Err(has)));
             }
             sqlx::query("DELETE FROM quota WHERE owner = $1").bind(team_id).execute(&mut *connection).await?;
             sqlx::query("DELETE FROM team WHERE team_id = $1").bind(team_id).execute(connection).await?;
-            Ok(Ok(()))
+            Ok(Ok(Ok(())))
         })
         .await
     }

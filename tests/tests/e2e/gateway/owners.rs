@@ -1,5 +1,6 @@
 //! What is whose: hosts, secrets and pods are their owner's to see, to give away, and in the way of their team's end.
 
+mod end;
 mod live;
 mod transfer;
 
