@@ -24,7 +24,7 @@ async fn a_team_stays_while_it_has_a_pod_a_host_a_secret_or_a_token() {
         let refused = stage.as_who(&ann.token, Method::DELETE, "/teams/platform", None).await;
         assert_eq!((refused.status, &refused.body["code"]), (409, &json!("team_not_empty")), "{refused:?}");
         let detail = text(&refused.body, "detail");
-        assert!(detail.starts_with(&format!("the team still has {what}: ")), "{detail}");
+        assert!(detail.starts_with(&format!("there is still {what}: ")), "{detail}");
     };
     let pod = stage.pod("web", &team, None).await;
     let host = stage.host_of("ours", Some(&team)).await;
