@@ -43,6 +43,7 @@ use crate::{
     stack::{ADMIN_TOKEN, MASTER_KEY, ORCHESTRATOR_KEY},
 };
 
+pub use bare::Services;
 pub use host::Host;
 pub use roots::{BASE_IMAGE, base_image};
 
@@ -60,7 +61,7 @@ pub struct Builder {
     gateway: bool,
     joinable: bool,
     disk_bytes: Option<u64>,
-    bare: bool,
+    bare: Option<Services>,
     images: Vec<PathBuf>,
     settings: Vec<(String, String)>,
 }
@@ -96,9 +97,10 @@ impl Builder {
         self
     }
 
-    /// One more host, `bare`, made from a bare Debian root file system: with an SSH server, without Docker and agent.
-    pub fn bare_debian(mut self) -> Self {
-        self.bare = true;
+    /// One more host, `bare`, made from a bare Debian root file system: with an SSH server and this to start services,
+    /// without Docker and agent. It can install Docker.
+    pub fn bare_debian(mut self, services: Services) -> Self {
+        self.bare = Some(services);
         self
     }
 
@@ -145,8 +147,8 @@ impl Builder {
         for (number, name) in NAMES.into_iter().take(self.hosts).enumerate() {
             lab.hosts.push(Host::begin(&lab, &net, name, number, self.disk_bytes));
         }
-        if self.bare {
-            lab.bare = Some(Host::begin_bare(&lab, &net, NAMES.len()).await);
+        if let Some(services) = self.bare {
+            lab.bare = Some(Host::begin_bare(&lab, &net, NAMES.len(), services).await);
         }
         let mut images = vec![(archive, Some(STAYS))];
         images.extend(self.images.iter().map(|archive| (archive.clone(), None)));
@@ -214,7 +216,7 @@ impl Lab {
             gateway: false,
             joinable: false,
             disk_bytes: None,
-            bare: false,
+            bare: None,
             images: Vec::new(),
             settings: Vec::new(),
         }

@@ -11,7 +11,7 @@
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, process::ExitCode};
 
 use pinacle_tests::{
-    lab::{BASE_IMAGE, Lab, base_image},
+    lab::{BASE_IMAGE, Lab, Services, base_image},
     machine,
     sandbox::clear_leftovers,
 };
@@ -77,7 +77,7 @@ async fn start(hosts: usize, archive: PathBuf) -> Lab {
     Lab::builder()
         .hosts(hosts)
         .gateway()
-        .bare_debian()
+        .bare_debian(Services::None)
         .set("orchestrator.base_image", BASE_IMAGE)
         .set("orchestrator.base_image_archive", archive.to_str().unwrap())
         .start()

@@ -2,30 +2,47 @@
 
 use std::{
     fs,
+    net::TcpStream,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use super::{Host, Lab, Net, inside::Inside, roots};
-use crate::{machine, process::run};
+use super::{Host, IMAGE, Lab, Net, STAYS, inside::Inside, roots};
+use crate::{eventually, machine, process::run};
+
+/// What starts services on a bare host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Services {
+    /// Nothing: the SSH server is all that runs.
+    None,
+    /// OpenRC, without an init of its own.
+    OpenRc,
+    /// systemd, as its first process.
+    Systemd,
+}
+
+impl Services {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::OpenRc => "openrc",
+            Self::Systemd => "systemd",
+        }
+    }
+}
 
 impl Host {
-    pub(super) async fn begin_bare(lab: &Lab, net: &Net, number: usize) -> Self {
+    pub(super) async fn begin_bare(lab: &Lab, net: &Net, number: usize, services: Services) -> Self {
         let mut host = Self::new(lab, net, "bare", number, None);
         let archive = roots::bare_debian().await;
         host.make_root(&archive);
-        host.starting = Some(Inside::begin_bare(&host.sandbox, &host.folder, &host.name));
+        host.starting = Some(Inside::begin_bare(&host.sandbox, &host.folder, &host.name, &host.group, services));
         host.enter().await;
-        let sshd = host
-            .inside()
-            .launch("/usr/sbin/sshd")
-            .named("bare-sshd")
-            .in_sandbox(&host.sandbox)
-            .args(["-D", "-e"])
-            .ready_line("Server listening")
-            .start()
-            .await;
-        host.sshd = Some(sshd);
+        eventually(Duration::from_secs(60), "the bare host's SSH server", async || {
+            TcpStream::connect((host.address.as_str(), 22)).map_err(|error| (error, host.inside().log()))
+        })
+        .await;
         host
     }
 
@@ -49,6 +66,20 @@ impl Host {
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(home.join("authorized_keys")).unwrap();
         let public = fs::read(self.sandbox.path().join("client.pub")).unwrap();
         std::io::Write::write_all(&mut keys, &public).unwrap();
+    }
+
+    /// Gives its Docker the image that every other host has.
+    ///
+    /// # Panics
+    /// When it has no Docker that runs.
+    pub fn import_image(&self) {
+        fs::copy(self.sandbox.path().join("image.tar"), self.folder.join("root/root/image.tar")).unwrap();
+        let import = format!(
+            "docker import --change 'ENV PATH=/bin' --change '{}' /root/image.tar {IMAGE}",
+            STAYS.replace('\'', r"'\''")
+        );
+        let (code, text) = self.ssh(&import);
+        assert_eq!(code, Some(0), "{text}");
     }
 
     /// Runs a command on it over SSH, as root: its exit code, and all that it wrote.

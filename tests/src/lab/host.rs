@@ -32,7 +32,7 @@ const HOST_KEY: &str = "host_ed25519_key";
 pub struct Host {
     // Dropped in this order: what runs inside before the inside.
     agent: Option<Process>,
-    pub(super) sshd: Option<Process>,
+    sshd: Option<Process>,
     dockerd: Option<Process>,
     inside: Option<Inside>,
     pub(super) starting: Option<Process>,
@@ -43,7 +43,7 @@ pub struct Host {
     bridge: String,
     pub(super) folder: PathBuf,
     pub(super) sandbox: Sandbox,
-    group: String,
+    pub(super) group: String,
     disk_bytes: Option<u64>,
     environment: Vec<(String, String)>,
     program: PathBuf,

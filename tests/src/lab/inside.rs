@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::Services;
 use crate::{Launch, Process, Sandbox, eventually, machine};
 
 /// What the first process makes when all is set up: in the host's folder, or in its root file system.
@@ -32,29 +33,9 @@ trap : TERM
 while :; do sleep 3600 & wait $!; done
 "#;
 
-/// The first process of a host that has a root file system of its own, in `$1/root`. `$2` its name.
-const BARE_INIT: &str = r#"
-set -e
-cd "$1/root"
-mount --bind . .
-cd "$1/root"
-mount -t proc proc proc
-mount -t sysfs sysfs sys
-mount -t tmpfs -o mode=755 run run
-mount -t tmpfs -o mode=755 dev dev
-mkdir -p run/sshd run/lock dev/pts dev/shm old
-for device in null zero full random urandom tty; do
-    touch "dev/$device"
-    mount --bind "/dev/$device" "dev/$device"
-done
-mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts dev/pts
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-hostname "$2"
-ip link set lo up
-pivot_root . old
-exec /bin/sh -ec 'umount -l /old; rmdir /old; touch /ready; trap : TERM; while :; do sleep 3600 & wait $!; done' init
-"#;
+/// What runs a host's first process in a control group of its own, and that process, of a host with a root file system.
+const GROUPS: &str = include_str!("bare/groups.sh");
+const BARE_INIT: &str = include_str!("bare/init.sh");
 
 /// The namespaces of a host, with the process that holds them.
 pub struct Inside {
@@ -69,19 +50,21 @@ impl Inside {
         for inner in ["run", "pinacle", "sbin", "docker", "ssh", "agent"] {
             fs::create_dir_all(folder.join(inner)).unwrap();
         }
-        Self::unshare(sandbox, folder, name, INIT)
+        Self::first_process(Launch::program(machine::tool("unshare")), sandbox, folder, name, INIT)
             .arg(disk_bytes.map(|bytes| bytes.to_string()).unwrap_or_default())
             .spawn()
     }
 
-    /// The same for a host with a root file system of its own, in the folder's `root`.
-    pub fn begin_bare(sandbox: &Sandbox, folder: &Path, name: &str) -> Process {
-        Self::unshare(sandbox, folder, name, BARE_INIT).spawn()
+    /// The same for a host with a root file system of its own, in the folder's `root`, and a control group of its own.
+    pub fn begin_bare(sandbox: &Sandbox, folder: &Path, name: &str, group: &str, services: Services) -> Process {
+        let within = Launch::program(machine::tool("sh")).args(["-c", GROUPS, "groups", group]);
+        let launch = within.arg(machine::tool("unshare"));
+        Self::first_process(launch, sandbox, folder, name, BARE_INIT).arg(services.name()).spawn()
     }
 
-    fn unshare(sandbox: &Sandbox, folder: &Path, name: &str, script: &str) -> Launch {
+    fn first_process(unshare: Launch, sandbox: &Sandbox, folder: &Path, name: &str, script: &str) -> Launch {
         READY.iter().for_each(|file| drop(fs::remove_file(folder.join(file))));
-        Launch::program(machine::tool("unshare"))
+        unshare
             .named(&format!("{name}-init"))
             .in_sandbox(sandbox)
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"])
@@ -93,7 +76,7 @@ impl Inside {
     /// Waits until they are set up.
     pub async fn wait(init: Process, folder: &Path) -> Self {
         let parent = init.pid();
-        eventually(Duration::from_secs(30), "a host's namespaces", async || {
+        eventually(Duration::from_secs(60), "a host's namespaces", async || {
             READY.iter().any(|file| folder.join(file).exists()).then_some(()).ok_or_else(|| init.tail())
         })
         .await;
@@ -109,7 +92,7 @@ impl Inside {
     /// A program to be started inside.
     pub fn launch(&self, program: &str) -> Launch {
         Launch::program(machine::tool("nsenter"))
-            .args(["--target", &self.pid.to_string(), "--net", "--mount", "--uts", "--ipc", "--pid", "--"])
+            .args(["--target", &self.pid.to_string(), "--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--"])
             .arg(tool_inside(program))
     }
 
@@ -117,7 +100,7 @@ impl Inside {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(machine::tool("nsenter"));
         command
-            .args(["--target", &self.pid.to_string(), "--net", "--mount", "--uts", "--ipc", "--pid", "--"])
+            .args(["--target", &self.pid.to_string(), "--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--"])
             .arg(tool_inside(program));
         command
     }
@@ -127,6 +110,11 @@ impl Inside {
         let mut command = Command::new(machine::tool("nsenter"));
         command.args(["--target", &self.pid.to_string(), "--net", "--"]).arg(tool_inside(program));
         command
+    }
+
+    /// The end of what its first process has said.
+    pub fn log(&self) -> String {
+        self.init.tail()
     }
 
     /// The machine stops, as by loss of power.

@@ -33,11 +33,12 @@ pub async fn base_image() -> PathBuf {
     .await
 }
 
-/// The archive of the root file system of a Debian with an SSH server.
+/// The archive of the root file system of a Debian with an SSH server, and with packages that can be installed there.
 pub(super) async fn bare_debian() -> PathBuf {
     let script = machine::repository().join("scripts/debian-root");
-    kept("debian", std::slice::from_ref(&script), |archive| {
-        run(mortal(&script).arg(archive).arg(PACKAGES));
+    let hook = machine::repository().join("tests/src/lab/bare/packages");
+    kept("debian", &[script.clone(), hook.clone()], |archive| {
+        run(mortal(&script).arg(archive).arg(PACKAGES).arg(format!("--customize-hook={}", hook.display())));
     })
     .await
 }

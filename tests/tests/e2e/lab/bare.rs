@@ -1,10 +1,10 @@
 //! The host that is only a Debian with an SSH server: a machine as somebody hands it in.
 
-use pinacle_tests::lab::Lab;
+use pinacle_tests::lab::{Lab, Services};
 
 #[tokio::test]
 async fn a_bare_host_is_a_debian_that_takes_ssh_and_has_nothing_of_ours() {
-    let lab = Lab::builder().hosts(0).orchestrators(0).bare_debian().start().await;
+    let lab = Lab::builder().hosts(0).orchestrators(0).bare_debian(Services::None).start().await;
     let bare = lab.bare();
     let (code, release) = bare.ssh("cat /etc/os-release && hostname && id -u");
     assert_eq!(code, Some(0), "{release}");

@@ -4,19 +4,19 @@ use std::process::Command;
 
 use pinacle_tests::{
     eventually,
-    lab::{Host, Lab},
+    lab::{Host, Lab, Services},
     machine,
 };
 
 const ONLINE_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
-struct Outcome {
-    code: Option<i32>,
-    text: String,
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub text: String,
 }
 
 /// Runs `pinacle` as the installation.
-fn pinacle(lab: &Lab, arguments: &[&str]) -> Outcome {
+pub fn pinacle(lab: &Lab, arguments: &[&str]) -> Outcome {
     let (gateway, token) = lab.gateway();
     let file = lab.folder().join("token");
     std::fs::write(&file, token).unwrap();
@@ -33,17 +33,27 @@ fn pinacle(lab: &Lab, arguments: &[&str]) -> Outcome {
 }
 
 /// The fingerprint of the bare host's own key.
-fn fingerprint(bare: &Host) -> String {
+pub fn fingerprint(bare: &Host) -> String {
     let (code, text) = bare.ssh("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub");
     assert_eq!(code, Some(0), "{text}");
     text.split_whitespace().find(|word| word.starts_with("SHA256:")).unwrap().to_owned()
 }
 
-fn provision(lab: &Lab, host_key: &str, name: &str) -> Outcome {
+/// Makes the bare host one of Pinacle's, under the name `bare`, over SSH.
+pub fn provision(lab: &Lab, host_key: &str, further: &[&str]) -> Outcome {
     let key = lab.key();
     let target = format!("root@{}", lab.bare().address());
-    let arguments = ["host", "provision", &target, "-i", key.to_str().unwrap(), "--host-key", host_key, "--name", name];
-    pinacle(lab, &arguments)
+    let arguments =
+        ["host", "provision", &target, "-i", key.to_str().unwrap(), "--host-key", host_key, "--name", "bare"];
+    pinacle(lab, &[&arguments, further].concat())
+}
+
+/// Brings the script there, as the gateway serves it; returns it.
+pub async fn bring_script(lab: &Lab) -> String {
+    let (gateway, _) = lab.gateway();
+    let script = fetch(lab, &format!("https://{gateway}/install.sh")).await;
+    std::fs::write(lab.bare().folder().join("root/root/install.sh"), &script).unwrap();
+    script
 }
 
 async fn is_online(lab: &Lab, name: &str) {
@@ -56,7 +66,7 @@ async fn is_online(lab: &Lab, name: &str) {
 
 #[tokio::test]
 async fn a_bare_debian_becomes_a_host_and_is_one_no_more() {
-    let lab = Lab::builder().hosts(0).orchestrators(1).joinable_gateway().bare_debian().start().await;
+    let lab = Lab::builder().hosts(0).orchestrators(1).joinable_gateway().bare_debian(Services::None).start().await;
     let bare = lab.bare();
     let nothing = || {
         let ours = "ls -d /etc/pinacle /usr/local/bin/pinacle-agent /var/lib/pinacle-agent; id pinacle-agent";
@@ -68,13 +78,13 @@ async fn a_bare_debian_becomes_a_host_and_is_one_no_more() {
 
     // Somebody else answers in its place: nothing is sent there.
     let other = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    let refused = provision(&lab, other, "bare");
+    let refused = provision(&lab, other, &[]);
     assert_eq!(refused.code, Some(1), "{}", refused.text);
     assert!(refused.text.contains("nothing was done there"), "{}", refused.text);
     nothing();
 
     let known = fingerprint(bare);
-    let made = provision(&lab, &known, "bare");
+    let made = provision(&lab, &known, &[]);
     assert_eq!(made.code, Some(0), "{}", made.text);
     // It says what it does, and what it cannot do: nothing there starts services.
     for said in
@@ -89,10 +99,8 @@ async fn a_bare_debian_becomes_a_host_and_is_one_no_more() {
     assert_eq!(who.trim(), "pinacle-agent");
 
     // Once more changes nothing; the script comes as the gateway serves it.
-    let (gateway, _) = lab.gateway();
-    let script = fetch(&lab, &format!("https://{gateway}/install.sh")).await;
-    std::fs::write(bare.folder().join("root/tmp/install.sh"), &script).unwrap();
-    let (code, again) = bare.ssh("sh /tmp/install.sh");
+    let script = bring_script(&lab).await;
+    let (code, again) = bare.ssh("sh /root/install.sh");
     assert_eq!(code, Some(0), "{again}");
     assert!(again.contains("nothing was to be changed") && !again.contains("wrote"), "{again}");
     is_online(&lab, "bare").await;
@@ -107,10 +115,10 @@ async fn a_bare_debian_becomes_a_host_and_is_one_no_more() {
     assert!(wrong.contains("wrong checksum"), "{wrong}");
     assert_eq!(bare.ssh("sha256sum /usr/local/bin/pinacle-agent").1, before);
 
-    let (code, removed) = bare.ssh("sh /tmp/install.sh --uninstall");
+    let (code, removed) = bare.ssh("sh /root/install.sh --uninstall");
     assert_eq!(code, Some(0), "{removed}");
     nothing();
-    let (code, twice) = bare.ssh("sh /tmp/install.sh --uninstall");
+    let (code, twice) = bare.ssh("sh /root/install.sh --uninstall");
     assert_eq!(code, Some(0), "{twice}");
     assert!(!twice.contains("removed /"), "{twice}");
     let gone = pinacle(&lab, &["host", "rm", "bare", "--yes"]);
