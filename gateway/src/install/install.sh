@@ -32,6 +32,8 @@ LOG=/var/log/pinacle-agent.log
 MARK=pinacle-orchestrator
 
 changed=no
+# Whoever became root by su may not have these.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() { printf '%s\n' "pinacle: $*"; }
 die() { printf '%s\n' "pinacle: $*" >&2; exit 1; }
@@ -204,7 +206,7 @@ ssh_key() {
     chmod 600 "$keys"
     chown "$ssh_user:" "$keys"
     say "let the orchestrator log in as $ssh_user: its key is in $keys"
-    has sshd || [ -x /usr/sbin/sshd ] || say "but there is no SSH server here: install one, or no pods can run on this host"
+    has sshd || say "but there is no SSH server here: install one, or no pods can run on this host"
 }
 
 without_mark() {
@@ -214,28 +216,47 @@ without_mark() {
 }
 
 install_docker() {
-    if has dockerd && has runsc; then
+    packages=
+    has dockerd || packages='docker.io'
+    has runsc || packages="$packages runsc"
+    if [ -z "$packages" ]; then
         say "Docker and gVisor are here already"
-    elif has apt-get; then
-        say "installing Docker and gVisor: apt-get install docker.io runsc"
-        DEBIAN_FRONTEND=noninteractive apt-get -q update >/dev/null
-        DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install docker.io runsc >/dev/null ||
-            die "apt-get could not install docker.io and runsc: install Docker and gVisor by hand, and run this again"
-    else
+    elif ! has apt-get; then
         die "Docker and gVisor can be installed here by hand only: do so, and run this again without --with-docker"
     fi
+    gvisor
+    if [ -n "$packages" ]; then
+        say "installing Docker and gVisor: apt-get install ${packages# }"
+        export DEBIAN_FRONTEND=noninteractive
+        # shellcheck disable=SC2086
+        { apt-get -q update && apt-get -q -y --no-install-recommends install $packages; } >/dev/null ||
+            die "apt-get could not install $packages: do so by hand, and run this again"
+    fi
+    case $init in
+        systemd) systemctl -q enable --now docker || die "Docker does not start: journalctl -u docker says why" ;;
+        openrc)
+            rc-update -q add docker default
+            docker version >/dev/null 2>&1 || rc-service -q docker start >/dev/null ||
+                die "Docker does not start: rc-service docker start says why"
+            ;;
+        none) docker version >/dev/null 2>&1 || say "start Docker yourself: nothing here starts services" ;;
+    esac
+}
+
+# Tells Docker of gVisor; before it is installed, so that it starts with that.
+gvisor() {
+    # "host" is the container's own network namespace here. The network stack that gVisor brings along is not for every
+    # machine: that of Debian 12's release does not start on newer kernels.
+    runtimes="{ \"runtimes\": { \"runsc\": { \"path\": \"$(command -v runsc || echo /usr/bin/runsc)\", \"runtimeArgs\": [\"--network=host\"] } } }"
     if [ ! -e /etc/docker/daemon.json ]; then
         mkdir -p /etc/docker
         put /etc/docker/daemon.json 644 0:0 <<END
-{ "runtimes": { "runsc": { "path": "$(command -v runsc)" } } }
+$runtimes
 END
-        case $init in
-            systemd) systemctl restart docker ;;
-            openrc) rc-service docker restart ;;
-            none) say "start Docker yourself: nothing here starts services" ;;
-        esac
+        # One that runs reads its file again, and containers run on.
+        ! docker version >/dev/null 2>&1 || kill -HUP "$(cat /run/docker.pid)" || say "start Docker again by hand"
     elif ! grep -q runsc /etc/docker/daemon.json; then
-        say "add gVisor to /etc/docker/daemon.json, which is left as it is: { \"runtimes\": { \"runsc\": { \"path\": \"$(command -v runsc)\" } } }"
+        say "add gVisor to /etc/docker/daemon.json, which is left as it is: $runtimes"
     fi
 }
 
@@ -272,7 +293,8 @@ ProtectClock=yes
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+# The last one to ask for the machine's own addresses, which the orchestrator logs in at.
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
@@ -296,12 +318,15 @@ command_args="--config $CONFIG"
 command_user="$USER_NAME:$USER_NAME"
 output_log="$LOG"
 error_log="$LOG"
-no_new_privs=yes
+# Not no_new_privs: releases up to 0.45 make an option of it that they do not know.
+supervise_daemon_args="--no-new-privs"
 respawn_delay=2
+# Without end; otherwise the tenth death is the last one, however long ago the first was.
+respawn_max=0
 umask=0077
 
 depend() {
-    need net
+    use net
     after docker
 }
 
@@ -309,6 +334,11 @@ start_pre() {
     checkpath --file --owner $USER_NAME:$USER_NAME --mode 0640 "$LOG"
 }
 END
+}
+
+# Whether the agent runs where nothing looks after it; its process is $pid.
+runs() {
+    pid=$(cat "$PIDFILE" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${PROGRAM##*/}" ]
 }
 
 start() {
@@ -327,13 +357,13 @@ start() {
         none)
             has start-stop-daemon || die "nothing here starts services: start $PROGRAM --config $CONFIG as $USER_NAME yourself"
             [ $changed = no ] || stop
-            if start-stop-daemon --status --pidfile "$PIDFILE" --user "$USER_NAME" 2>/dev/null; then return; fi
+            ! runs || return 0
             # The log may hold what nobody else should read.
             [ -e "$LOG" ] || (umask 027 && : >"$LOG")
             chown "$USER_NAME:$USER_NAME" "$LOG"
-            start-stop-daemon --start --background --make-pidfile --pidfile "$PIDFILE" --chuid "$USER_NAME:$USER_NAME" \
-                --user "$USER_NAME" --umask 077 --startas /bin/sh -- \
-                -c "exec $PROGRAM --config $CONFIG >>$LOG 2>&1" >/dev/null
+            # By what busybox's has, too.
+            start-stop-daemon -S -b -m -p "$PIDFILE" -c "$USER_NAME:$USER_NAME" -x /bin/sh -- \
+                -c "umask 077; exec $PROGRAM --config $CONFIG >>$LOG 2>&1"
             say "started the agent; nothing here starts services, so start it again after a boot: run this script"
             ;;
     esac
@@ -344,10 +374,13 @@ stop() {
         systemd) systemctl -q disable --now pinacle-agent 2>/dev/null || true ;;
         openrc) rc-service -q pinacle-agent stop 2>/dev/null || true ;;
         none)
-            if has start-stop-daemon && [ -e "$PIDFILE" ]; then
-                start-stop-daemon --stop --retry 15 --oknodo --pidfile "$PIDFILE" --user "$USER_NAME" >/dev/null || true
-                rm -f "$PIDFILE"
-            fi
+            tries=0
+            while runs; do
+                if [ $tries -lt 15 ]; then kill "$pid" 2>/dev/null || true; else kill -9 "$pid" 2>/dev/null || true; fi
+                tries=$((tries + 1))
+                sleep 1
+            done
+            rm -f "$PIDFILE"
             ;;
     esac
 }
@@ -375,25 +408,47 @@ await() {
     die "the agent has not joined within 30 seconds; what it says is above"
 }
 
+# All that the orchestrator has made here.
+delete_pods() {
+    if has docker; then
+        docker version >/dev/null 2>&1 || die "Docker does not answer, and pods' data is in it: start it, and run this again"
+        for what in "ps -aq|rm -f" "network ls -q|network rm" "volume ls -q|volume rm"; do
+            # shellcheck disable=SC2086
+            found=$(docker ${what%%|*} --filter label=pinacle.pod)
+            [ -n "$found" ] || continue
+            # shellcheck disable=SC2086
+            docker ${what#*|} $found >/dev/null || die "docker ${what#*|} did not work: run this again"
+            say "docker ${what#*|}: $(printf '%s' "$found" | tr '\n' ' ')"
+        done
+    fi
+    for family in iptables ip6tables; do
+        rules=$("$family" -w 10 -S 2>/dev/null | grep -e '-i pinacle+ ' | sed 's/^-A/-D/')
+        [ -n "$rules" ] || continue
+        printf '%s\n' "$rules" | while read -r rule; do
+            # shellcheck disable=SC2086
+            "$family" -w 10 $rule
+        done
+        for chain in PINACLE-INPUT PINACLE-FORWARD; do
+            ! "$family" -w 10 -F "$chain" 2>/dev/null || "$family" -w 10 -X "$chain"
+        done
+        say "removed what kept pods apart from $family"
+    done
+    gone /var/lib/pinacle
+}
+
 uninstall() {
     stop
     [ ! -e "$RC" ] || rc-update -q delete pinacle-agent default 2>/dev/null || true
-    if [ $delete_data = yes ] && has docker; then
-        for what in "ps -aq|rm -f" "network ls -q|network rm" "volume ls -q|volume rm"; do
-            # shellcheck disable=SC2086
-            found=$(docker ${what%%|*} --filter label=pinacle.pod 2>/dev/null || true)
-            # shellcheck disable=SC2086
-            [ -z "$found" ] || { docker ${what#*|} $found >/dev/null && say "docker ${what#*|}: $(printf '%s' "$found" | tr '\n' ' ')"; }
-        done
-    fi
-    gone "$UNIT" "$RC" "$PROGRAM" "$CONFIG_DIR" "$STATE" "$LOG" "$PIDFILE"
-    [ "$init" != systemd ] || systemctl daemon-reload
+    # First, or the orchestrator could make anew what is removed.
     home=$(grep "^$ssh_user:" /etc/passwd | cut -d : -f 6)
     keys=$home/.ssh/authorized_keys
     if [ -f "$keys" ] && grep -q " $MARK\$" "$keys"; then
         without_mark "$keys"
         say "the orchestrator may not log in as $ssh_user any more"
     fi
+    [ $delete_data = no ] || delete_pods
+    gone "$UNIT" "$RC" "$PROGRAM" "$CONFIG_DIR" "$STATE" "$LOG" "$PIDFILE"
+    [ "$init" != systemd ] || systemctl daemon-reload
     if grep -q "^$USER_NAME:" /etc/passwd; then
         if has userdel; then userdel "$USER_NAME"; else deluser "$USER_NAME"; fi
         say "removed the user $USER_NAME"

@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod markers;
 mod rotation;
+mod services;
 mod stage;
 mod thirty;
 mod traces;
