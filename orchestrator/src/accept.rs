@@ -10,7 +10,7 @@ use pinacle_bus::{
         key::{PodSecrets, SSH_KEY_RING},
         message::Message,
         pod::{CreatePod, Desired, LONGEST_QUEUE, PodPhase, PodRecord, PodSpec},
-        request::{CancelOperation, Progress, Request, TransferPod},
+        request::{CancelOperation, OwnersSecrets, Progress, Request, StartPod, TransferPod},
         topology::{ORCHESTRATOR_REQUESTS, StreamName},
     },
 };
@@ -278,7 +278,10 @@ async fn queue(engine: &Engine, pod: PodId, verb: Verb, request: &Request) -> Re
         } else if record.queue.len() >= LONGEST_QUEUE {
             return Ok(Verdict::Refused(format!("{LONGEST_QUEUE} requests wait for {} already", record.name)));
         }
-        record.queue.push(request.clone());
+        if let Err(why) = renew_secrets(&mut record, verb, request) {
+            return Ok(Verdict::Refused(why));
+        }
+        record.queue.push(without_secrets(request));
         if won(engine.pods.update(&pod.to_string(), &record, entry.revision).await)? {
             for other in dropped {
                 let cause = format!("{} asked for the pod's deletion", request.requested_by);
@@ -287,6 +290,20 @@ async fn queue(engine: &Engine, pod: PodId, verb: Verb, request: &Request) -> Re
             return Ok(Verdict::Accepted);
         }
     }
+}
+
+/// A start brings the newest values along. They are not taken when the pod has been given to somebody else meanwhile.
+fn renew_secrets(record: &mut PodRecord, verb: Verb, request: &Request) -> Result<(), String> {
+    if !matches!(verb, Verb::Start | Verb::Restart) {
+        return Ok(());
+    }
+    let Some(OwnersSecrets { owner, secrets }) = parameters::<StartPod>(request)?.secrets else { return Ok(()) };
+    let Some(had) = record.secrets.as_mut().filter(|had| owner == record.owner && had.names == secrets.names) else {
+        return Ok(());
+    };
+    secrets.check().map_err(|invalid| invalid.to_string())?;
+    *had = secrets;
+    Ok(())
 }
 
 async fn cancel(engine: &Engine, pod: PodId, request: &Request) -> Result<Verdict, ReconcileError> {

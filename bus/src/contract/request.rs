@@ -80,6 +80,24 @@ pub struct TransferPod {
     pub secrets: Option<PodSecrets>,
 }
 
+/// The parameters of a request `req.pod.<pod>.start` or `restart`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartPod {
+    /// The newest values of the pod's secrets; null = those that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<OwnersSecrets>,
+}
+
+/// Values of secrets, good for a pod as long as it is this owner's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnersSecrets {
+    /// Whose they are.
+    pub owner: String,
+    /// The values, of the names that the pod has.
+    #[serde(flatten)]
+    pub secrets: PodSecrets,
+}
+
 /// The parameters of a request `req.host.<host>.transfer`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferHost {

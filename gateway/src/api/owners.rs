@@ -24,11 +24,12 @@ pub async fn find(app: &App, identity: &Identity, text: &str) -> Result<String, 
         _ => None,
     };
     if text.parse::<UserId>().is_ok() || text.contains('@') {
-        return match own {
-            Some(own) if own.to_string() == text => Ok(own.to_string()),
-            _ if identity.is_admin() => as_owner(users::find(app, text).await, missing()).map(|user| user.to_string()),
-            _ => Err(missing()),
-        };
+        // Known without Postgres.
+        if let Some(own) = own.map(|own| own.to_string()).filter(|own| own == text) {
+            return Ok(own);
+        }
+        let found = as_owner(users::find(app, text).await, missing())?;
+        return if identity.is_admin() || own == Some(found) { Ok(found.to_string()) } else { Err(missing()) };
     }
     if text == INSTALLATION && identity.is_admin() {
         return Ok(INSTALLATION.to_owned());

@@ -9,10 +9,9 @@ use axum::{http::HeaderMap, response::Response};
 use pinacle_bus::contract::{
     HostId, PodId,
     pod::{CreatePod, PodPhase, RestartPolicy, TIERS},
-    request::Request,
+    request::{OwnersSecrets, Request, StartPod},
 };
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -273,11 +272,11 @@ macro_rules! actions {
 }
 
 actions! {
-    /// Start a pod that is stopped or failed
+    /// Start a pod that is stopped or failed, with the newest values of its secrets
     start(post "/pods/{pod}/start", "pod_start", "start");
     /// Stop a pod; its volumes stay
     stop(post "/pods/{pod}/stop", "pod_stop", "stop");
-    /// Stop a pod and start it
+    /// Stop a pod and start it, with the newest values of its secrets
     restart(post "/pods/{pod}/restart", "pod_restart", "restart");
     /// Freeze a pod in memory
     pause(post "/pods/{pod}/pause", "pod_pause", "pause");
@@ -289,13 +288,32 @@ actions! {
 
 async fn act(app: &App, identity: &Identity, pod: &str, verb: &str) -> Result<Response, Problem> {
     let (id, pod) = find(app, identity, pod)?;
+    let mut start = StartPod::default();
     match verb {
         "delete" => owners::manage(identity, pod.owner())?,
-        "start" | "restart" => quota::claim_again(app, &pod).await?,
+        "start" | "restart" => {
+            quota::claim_again(app, &pod).await?;
+            start.secrets = newest_secrets(app, id, &pod).await?;
+        }
         _ => {}
     }
-    let request = asking::request(identity, "pod", id.to_string(), verb, &json!({}))?;
+    let request = asking::request(identity, "pod", id.to_string(), verb, &start)?;
     Ok(asking::ask(app, request).await?.accepted(Some(&pod)))
+}
+
+/// The newest values of a pod's secrets. `None` = it goes on with those that it has, also while Postgres is away.
+async fn newest_secrets(app: &App, id: PodId, pod: &PodLive) -> Result<Option<OwnersSecrets>, Problem> {
+    let (Some(owner), Some(had)) = (pod.owner(), pod.secrets()) else { return Ok(None) };
+    let lacking = |names: &str| {
+        let why = format!("the pod is to have {names}, which is there no more: set it again, or make the pod anew");
+        Problem::new(Code::SecretsMissing, why)
+    };
+    let found = secrets::for_pod(app, owner, id, had.names.clone(), had.project.clone(), lacking).await;
+    match found {
+        Ok(secrets) => Ok(secrets.map(|secrets| OwnersSecrets { owner: owner.to_owned(), secrets })),
+        Err(problem) if problem.code() == Code::DatabaseUnavailable => Ok(None),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// A pod by id or name, if the asker may see it. A name is that of a pod that is not deleted.

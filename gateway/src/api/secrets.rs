@@ -208,7 +208,8 @@ pub async fn put(
 
 /// Remove a secret
 ///
-/// With all of its values. Pods that have it keep it until they are removed.
+/// With all of its values. Pods that run keep it; one that is to have it is started by nobody until there is one of that
+/// name again.
 #[utoipa::path(delete, path = "/secrets/{name}", operation_id = "secret_delete", tag = "secrets",
     params(("name" = String, Path), PlaceQuery), responses((status = 204)))]
 pub async fn delete(

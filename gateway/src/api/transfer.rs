@@ -94,7 +94,7 @@ pub async fn host(
 
 /// Give a secret to another owner
 ///
-/// With all of its values, encrypted anew. For its owner, and in a team for admins of it. Pods that have it keep it.
+/// With all of its values, encrypted anew. For its owner, and in a team for admins of it. Pods that run keep it.
 #[utoipa::path(post, path = "/secrets/{name}/transfer", operation_id = "secret_transfer", tag = "secrets",
     request_body = TransferBody,
     params(("name" = String, Path), PlaceQuery), responses((status = 200, body = SecretView)))]

@@ -146,8 +146,8 @@ codes! {
         "An account that has pods, hosts, secrets or enrolment tokens stays: delete them or give them away first.";
     StopFirst = "stop_first", CONFLICT, "The pod must be stopped first",
         "A pod that runs holds its owner's secrets in memory: stop it, then give it away.";
-    SecretsMissing = "secrets_missing", CONFLICT, "The new owner lacks secrets",
-        "A pod that is given away gets its new owner's secrets of the same names: set them first.";
+    SecretsMissing = "secrets_missing", CONFLICT, "There are secrets lacking",
+        "A pod gets its owner's secrets of its names when it is started or given away: set them first.";
     IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The key stands for another request",
         "Another request came with this Idempotency-Key within the last day; take a new key for a new request.";
     TooManySecrets = "too_many_secrets", CONFLICT, "There are too many secrets",

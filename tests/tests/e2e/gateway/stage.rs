@@ -139,7 +139,8 @@ impl Stage {
     /// An admitted host, whether the gateway knows it or not.
     pub async fn host_unseen(&self, name: &str) -> HostId {
         let host_id = HostId::new();
-        let record = HostRecord { host_id, name: name.into(), ..golden("host_record") };
+        // The installation's own: that an admin looks at it is no event among those that tests count.
+        let record = HostRecord { host_id, name: name.into(), owner: None, ..golden("host_record") };
         self.bus.bucket(&HOSTS).await.unwrap().create(&host_id.to_string(), &record).await.unwrap();
         host_id
     }

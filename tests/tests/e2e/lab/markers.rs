@@ -132,6 +132,13 @@ async fn marker_secrets_of_every_flow_are_in_their_pods_files_and_nowhere_else()
     // After each start, also of another copy of the orchestrator.
     stage.done(pod, "restart").await;
     has_them(&stage, pod, &values).await;
+    // A start that somebody asks for brings the newest values along; what runs keeps those that it has.
+    answers.push(api.done(Method::PUT, "/secrets/ONE", json!({ "value": three })).await);
+    has_them(&stage, pod, &values).await;
+    let restarted = api.done(Method::POST, &format!("/pods/{pod}/restart"), Value::Null).await;
+    stage.succeeds(restarted["operation_id"].as_str().unwrap().parse().unwrap()).await;
+    let values = [("ONE", three.as_str()), ("LINES", lines.as_str())];
+    has_them(&stage, pod, &values).await;
     api.done(Method::POST, "/secrets/rotate", Value::Null).await;
     stage.done(pod, "stop").await;
     stage.lab.orchestrators()[0].restart().await;

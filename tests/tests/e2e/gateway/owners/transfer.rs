@@ -135,7 +135,7 @@ async fn a_secret_that_is_given_away_opens_for_its_new_owner_alone_with_all_of_i
 
     // Whoever has one of this name keeps it, and the other stays where it is.
     put(&ann, &ann.user_id, "anns-own").await;
-    for (owner, to) in [(&team, &ann.user_id), (&ann.user_id, &team)] {
+    for (owner, to) in [(&team, &ann.email), (&ann.user_id, &team)] {
         assert_eq!(code(&give(&ann, owner, to).await), (409, "name_taken"));
     }
     let of_team = all(&["marker-1", "marker-2", "marker-3", "marker-4"]);
