@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 
 use super::{
     Shared, json,
-    sessions::{own, session_of},
+    sessions::{own, session_of, with_password},
 };
-use crate::{extract::FromBody, identity::Identity, problem::Problem, request};
+use crate::{extract::FromBody, identity::Identity, problem::Problem};
 
 /// Whether you have a second factor.
 #[derive(Serialize, ToSchema)]
@@ -61,12 +61,8 @@ pub async fn begin(
     identity: Identity,
     FromBody(body): FromBody<WithPassword>,
 ) -> Result<Response, Problem> {
-    session_of(&identity)?;
-    let account = own(&app, &identity).await?;
-    let address = request::address();
-    app.limits.check_login(&account.email, address)?;
-    let begun = app.accounts.begin_factor(&account, body.password).await?;
-    app.limits.login_succeeded(&account.email, address);
+    let begun = with_password(&app, &identity, async |account| app.accounts.begin_factor(account, body.password).await);
+    let begun = begun.await?;
     let key = FactorKey { secret: begun.secret, url: begun.url, qr_svg: begun.qr_svg };
     Ok((StatusCode::CREATED, json(&key)).into_response())
 }
@@ -108,12 +104,9 @@ pub async fn recovery_codes(
     identity: Identity,
     FromBody(body): FromBody<WithPassword>,
 ) -> Result<Response, Problem> {
-    session_of(&identity)?;
-    let account = own(&app, &identity).await?;
-    let address = request::address();
-    app.limits.check_login(&account.email, address)?;
-    let recovery_codes = app.accounts.new_recovery_codes(&account, body.password).await?;
-    app.limits.login_succeeded(&account.email, address);
+    let made =
+        with_password(&app, &identity, async |account| app.accounts.new_recovery_codes(account, body.password).await);
+    let recovery_codes = made.await?;
     Ok(json(&RecoveryCodes { recovery_codes }))
 }
 
@@ -136,11 +129,9 @@ pub async fn switch_off(
     identity: Identity,
     FromBody(body): FromBody<SwitchOff>,
 ) -> Result<Response, Problem> {
-    session_of(&identity)?;
-    let account = own(&app, &identity).await?;
-    let address = request::address();
-    app.limits.check_login(&account.email, address)?;
-    app.accounts.remove_factor(&account, body.password, &body.code).await?;
-    app.limits.login_succeeded(&account.email, address);
+    let removed = with_password(&app, &identity, async |account| {
+        app.accounts.remove_factor(account, body.password, &body.code).await
+    });
+    removed.await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -8,20 +8,13 @@ use axum::{
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{
-    Shared,
-    accounts::Account,
-    factor::WithPassword,
-    json, owners,
-    sessions::{own, session_of},
-};
+use super::{Shared, accounts::Account, factor::WithPassword, json, owners, sessions::with_password};
 use crate::{
     accounts::{session, token},
     audit,
     extract::FromBody,
     identity::Identity,
     problem::{Code, Problem},
-    request,
 };
 
 /// Another address.
@@ -46,12 +39,10 @@ pub async fn change_email(
     identity: Identity,
     FromBody(body): FromBody<ChangeEmail>,
 ) -> Result<Response, Problem> {
-    session_of(&identity)?;
-    let account = own(&app, &identity).await?;
-    let address = request::address();
-    app.limits.check_login(&account.email, address)?;
-    app.accounts.ask_for_address(&account, body.password, &body.email).await?;
-    app.limits.login_succeeded(&account.email, address);
+    let asked = with_password(&app, &identity, async |account| {
+        app.accounts.ask_for_address(account, body.password, &body.email).await
+    });
+    asked.await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
@@ -90,12 +81,11 @@ pub async fn delete(
     identity: Identity,
     FromBody(body): FromBody<WithPassword>,
 ) -> Result<Response, Problem> {
-    session_of(&identity)?;
-    let account = own(&app, &identity).await?;
-    let address = request::address();
-    app.limits.check_login(&account.email, address)?;
-    app.accounts.check_own_password(&account, "password", body.password).await?;
-    app.limits.login_succeeded(&account.email, address);
+    let proven = with_password(&app, &identity, async |account| {
+        app.accounts.check_own_password(account, "password", body.password).await?;
+        Ok(account.clone())
+    });
+    let account = proven.await?;
     let live = owners::live_belongings(&app, &account.user_id)?;
     crate::quota::settle(&app, &account.user_id).await?;
     if let Err(has) = app.accounts.delete(&account, live).await? {

@@ -230,13 +230,11 @@ pub async fn change_password(
     identity: Identity,
     FromBody(body): FromBody<ChangePassword>,
 ) -> Result<Response, Problem> {
-    let login_id = session_of(&identity)?;
-    let account = own(&app, &identity).await?;
-    let keep = login_id.to_string();
-    let address = request::address();
-    app.limits.check_login(&account.email, address)?;
-    app.accounts.change_password(&account, body.current_password, body.password, Some(&keep)).await?;
-    app.limits.login_succeeded(&account.email, address);
+    let keep = session_of(&identity)?.to_string();
+    let changed = with_password(&app, &identity, async |account| {
+        app.accounts.change_password(account, body.current_password, body.password, Some(&keep)).await
+    });
+    changed.await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -289,4 +287,19 @@ pub(super) async fn own(app: &App, identity: &Identity) -> Result<AccountRow, Pr
     let (user_id, _) = person(identity)?;
     let found = app.database.account_find(&user_id.to_string()).await?;
     found.ok_or_else(|| Problem::new(Code::NoAccount, Code::NoAccount.explanation()))
+}
+
+/// Does what takes the asker's password, in a session. How often it may be wrong is bounded as at signing in.
+pub(super) async fn with_password<T>(
+    app: &App,
+    identity: &Identity,
+    work: impl AsyncFnOnce(&AccountRow) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    session_of(identity)?;
+    let account = own(app, identity).await?;
+    let address = request::address();
+    app.limits.check_login(&account.email, address)?;
+    let done = work(&account).await?;
+    app.limits.login_succeeded(&account.email, address);
+    Ok(done)
 }
