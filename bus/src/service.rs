@@ -9,7 +9,7 @@ mod telemetry;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,9 @@ where
     F: FnOnce(Context, S) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
-    let arguments = match Arguments::try_parse() {
+    // The program's own name, not this crate's.
+    let matches = Arguments::command().name(name).try_get_matches();
+    let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => {
             let code = if error.use_stderr() { EXIT_SETTINGS } else { 0 };
