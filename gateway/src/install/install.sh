@@ -119,6 +119,14 @@ program() {
     fi
     got=$(digest "$work/agent")
     [ "$got" = "$wanted" ] || die "the agent's program has a wrong checksum: $got, and should have $wanted. Nothing was installed"
+    # Beside where it will be: what is in /tmp may be forbidden to run.
+    trial=$PROGRAM.pinacle-new
+    cp "$work/agent" "$trial"
+    chmod 755 "$trial"
+    runs=no
+    ! "$trial" --version >/dev/null 2>&1 || runs=yes
+    rm -f "$trial"
+    [ $runs = yes ] || die "the agent's program does not run on this system, perhaps for want of its C library: let the gateway serve the static one. Nothing was installed"
     put "$PROGRAM" 755 0:0 <"$work/agent"
 }
 

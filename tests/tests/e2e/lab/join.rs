@@ -114,6 +114,16 @@ async fn a_bare_debian_becomes_a_host_and_is_one_no_more() {
     assert_eq!(code, Some(1), "{wrong}");
     assert!(wrong.contains("wrong checksum"), "{wrong}");
     assert_eq!(bare.ssh("sha256sum /usr/local/bin/pinacle-agent").1, before);
+    // Nor is one that does not run here.
+    let (_, sum) = bare.ssh("echo nothing >/tmp/nothing; sha256sum /tmp/nothing | cut -d ' ' -f 1");
+    let sums = script.lines().find(|line| line.starts_with("CHECKSUMS=")).unwrap();
+    let other = script.replace(sums, &format!("CHECKSUMS='{}:{}'", std::env::consts::ARCH, sum.trim()));
+    std::fs::write(bare.folder().join("root/tmp/other.sh"), &other).unwrap();
+    let (code, wrong) = bare.ssh("sh /tmp/other.sh --agent-file /tmp/nothing");
+    assert_eq!(code, Some(1), "{wrong}");
+    assert!(wrong.contains("does not run on this system"), "{wrong}");
+    assert_eq!(bare.ssh("sha256sum /usr/local/bin/pinacle-agent; ls /usr/local/bin/pinacle-agent*").1.lines().count(), 2);
+    assert_eq!(bare.ssh("sha256sum /usr/local/bin/pinacle-agent").1, before);
 
     let (code, removed) = bare.ssh("sh /root/install.sh --uninstall");
     assert_eq!(code, Some(0), "{removed}");
