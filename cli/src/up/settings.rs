@@ -90,9 +90,13 @@ impl UpSettings {
         if faults.is_empty() { Ok(settings) } else { Err(Failure::input(faults.join("\n"))) }
     }
 
-    /// Names and addresses under which hosts reach the NATS server that is started.
+    /// Names and addresses under which hosts reach the NATS server that is started: those that are set, else the one
+    /// address at which others reach the gateway, since whoever joins there has to come to the bus.
     pub fn nats_names(&self) -> Vec<String> {
-        self.up.nats_names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+        let names = self.up.nats_names.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let outer = self.listen().ok().map(|listen| listen.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
+        if names.is_empty() { outer.iter().map(ToString::to_string).collect() } else { names }
     }
 
     /// Where the gateway listens.
@@ -123,6 +127,20 @@ mod tests {
             .windows(2)
             .filter(|pair| pair[1].contains(" = ") && !pair[1].starts_with('#') && !pair[0].starts_with('#'));
         assert_eq!(bare.count(), 0, "a setting without its documentation");
+    }
+
+    #[test]
+    fn hosts_reach_the_bus_where_they_reach_the_gateway_unless_names_say_otherwise() {
+        let names = |listen: &str, names: &str| {
+            let environment = [("LISTEN", listen), ("NATS_NAMES", names)];
+            let environment = environment.map(|(name, value)| (format!("PINACLE__UP__{name}"), value.to_owned()));
+            load::<UpSettings>(None, environment).unwrap().nats_names()
+        };
+        assert_eq!(names("192.0.2.7:9090", ""), ["192.0.2.7"]);
+        assert_eq!(names("192.0.2.7:9090", "bus.example.org, 192.0.2.8"), ["bus.example.org", "192.0.2.8"]);
+        for nobody_knows in ["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:8080"] {
+            assert_eq!(names(nobody_knows, ""), [""; 0]);
+        }
     }
 
     #[test]
