@@ -122,7 +122,10 @@ async fn a_bare_debian_becomes_a_host_and_is_one_no_more() {
     let (code, wrong) = bare.ssh("sh /tmp/other.sh --agent-file /tmp/nothing");
     assert_eq!(code, Some(1), "{wrong}");
     assert!(wrong.contains("does not run on this system"), "{wrong}");
-    assert_eq!(bare.ssh("sha256sum /usr/local/bin/pinacle-agent; ls /usr/local/bin/pinacle-agent*").1.lines().count(), 2);
+    assert_eq!(
+        bare.ssh("sha256sum /usr/local/bin/pinacle-agent; ls /usr/local/bin/pinacle-agent*").1.lines().count(),
+        2
+    );
     assert_eq!(bare.ssh("sha256sum /usr/local/bin/pinacle-agent").1, before);
 
     let (code, removed) = bare.ssh("sh /root/install.sh --uninstall");
