@@ -1,6 +1,9 @@
 //! `[up]`: what `pinacle up` starts and where. The services' own sections are theirs to read.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use pinacle_bus::settings::{BUS_DEFAULTS, BusSettings, DATABASE_DEFAULTS, DatabaseSettings, Secret, Settings};
 use serde::{Deserialize, Serialize};
@@ -95,8 +98,12 @@ impl UpSettings {
     pub fn nats_names(&self) -> Vec<String> {
         let names = self.up.nats_names.split(',').map(str::trim).filter(|name| !name.is_empty());
         let names: Vec<String> = names.map(str::to_owned).collect();
-        let outer = self.listen().ok().map(|listen| listen.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
-        if names.is_empty() { outer.iter().map(ToString::to_string).collect() } else { names }
+        if names.is_empty() { self.outer().iter().map(ToString::to_string).collect() } else { names }
+    }
+
+    /// The one address at which others reach the gateway, if there is one.
+    pub fn outer(&self) -> Option<IpAddr> {
+        self.listen().ok().map(|listen| listen.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
     }
 
     /// Where the gateway listens.

@@ -101,7 +101,7 @@ impl Start<'_> {
             let mut names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned).to_vec();
             names.extend(self.settings.nats_names());
             // The gateway has the same certificate.
-            names.push(listen.ip().to_string());
+            names.extend(self.settings.outer().map(|address| address.to_string()));
             names.extend(std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned()));
             trust::prepare(self.home, &names)?;
             Some(nats::find(self.home, &up.nats_server)?)
