@@ -1,7 +1,7 @@
 //! Hosts and secrets change hands on the command line.
 
 use pinacle_bus::contract::{HostId, host::HostRecord, topology::HOSTS};
-use pinacle_tests::{Launch, User, eventually, stack::ORCHESTRATOR_KEY};
+use pinacle_tests::eventually;
 use reqwest::Method;
 use serde_json::json;
 
@@ -11,13 +11,7 @@ use crate::gateway::stage::{SOON, Stage, golden};
 #[tokio::test]
 async fn people_give_their_hosts_and_secrets_to_their_teams() {
     let stage = Stage::start().await;
-    let _orchestrator = Launch::service("pinacle-orchestrator")
-        .in_sandbox(stage.nats.sandbox())
-        .envs(stage.nats.env(User::ORCHESTRATOR))
-        .env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY)
-        .ready_on_admin_port()
-        .start()
-        .await;
+    let _orchestrator = stage.orchestrator().await;
     let ann = stage.person("ann", false).await;
     let team = stage.team(&ann, "platform").await;
     let host_id = HostId::new();

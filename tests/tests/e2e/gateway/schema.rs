@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use pinacle_tests::{Launch, User, eventually, machine, stack::ORCHESTRATOR_KEY};
+use pinacle_tests::{eventually, machine};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
@@ -32,13 +32,7 @@ async fn no_input_valid_or_not_makes_the_gateway_fail() {
     assert!(tool.join("bin/schemathesis").exists(), "run scripts/setup test: there is no {}", tool.display());
     let stage = Stage::start_with(&[("PINACLE__GATEWAY__API_REQUESTS_PER_SECOND", "0")]).await;
     let _ingest = stage.ingest().await;
-    let _orchestrator = Launch::service("pinacle-orchestrator")
-        .in_sandbox(stage.nats.sandbox())
-        .envs(stage.nats.env(User::ORCHESTRATOR))
-        .env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY)
-        .ready_on_admin_port()
-        .start()
-        .await;
+    let _orchestrator = stage.orchestrator().await;
     stage.host("alpha").await;
     stage.pod("web", "admin", None).await;
     eventually(SOON, "the pod", async || stage.get("/pods/web").await.status == 200).await;

@@ -14,7 +14,10 @@ use pinacle_bus::{
         topology::{HOSTS, PODS},
     },
 };
-use pinacle_tests::{Launch, Nats, Postgres, Process, User, eventually, machine, stack::MASTER_KEY};
+use pinacle_tests::{
+    Launch, Nats, Postgres, Process, User, eventually, machine,
+    stack::{MASTER_KEY, ORCHESTRATOR_KEY},
+};
 use reqwest::{Client, Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -100,6 +103,17 @@ impl Stage {
             .in_sandbox(self.nats.sandbox())
             .envs(self.nats.env(User::INGEST))
             .env("PINACLE__DATABASE__URL", &self.database)
+            .ready_on_admin_port()
+            .start()
+            .await
+    }
+
+    /// The orchestrator, for what is asked of it.
+    pub async fn orchestrator(&self) -> Process {
+        Launch::service("pinacle-orchestrator")
+            .in_sandbox(self.nats.sandbox())
+            .envs(self.nats.env(User::ORCHESTRATOR))
+            .env("PINACLE__ORCHESTRATOR__KEY", ORCHESTRATOR_KEY)
             .ready_on_admin_port()
             .start()
             .await

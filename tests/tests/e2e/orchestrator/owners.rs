@@ -6,7 +6,7 @@ use pinacle_bus::contract::{
     host::HostRecord,
     key::PodSecrets,
     pod::{Desired, PodPhase, PodRecord},
-    request::{Operation, Progress, Request, TransferHost, TransferPod},
+    request::{Operation, OwnersSecrets, Progress, Request, StartPod, TransferHost, TransferPod},
     subject::EventKind,
     topology::{HOSTS, PODS},
 };
@@ -17,22 +17,28 @@ use super::{SOON, stage::Stage};
 use crate::gateway::stage::golden;
 
 impl Stage {
-    /// Asks for a transfer, and waits for how it ends.
-    async fn transfer(&self, kind: &str, id: &str, parameters: &impl Serialize) -> (Progress, String) {
+    /// Asks for something.
+    async fn ask(&self, kind: &str, id: &str, verb: &str, parameters: &impl Serialize) -> OperationId {
         let operation_id = OperationId::new();
         let request = Request {
             request_id: RequestId::new(),
             operation_id,
             kind: kind.into(),
             target_id: id.into(),
-            verb: "transfer".into(),
+            verb: verb.into(),
             requested_by: "ann".into(),
             requested_at: Timestamp::now(),
             deadline_at: None,
             parameters: serde_json::to_value(parameters).unwrap(),
         };
-        let subject = Subject::Request { kind: kind.into(), id: id.into(), verb: "transfer".into() };
+        let subject = Subject::Request { kind: kind.into(), id: id.into(), verb: verb.into() };
         self.bus.publish(&subject, &request.request_id.to_string(), &request).await.unwrap();
+        operation_id
+    }
+
+    /// Asks for a transfer, and waits for how it ends.
+    async fn transfer(&self, kind: &str, id: &str, parameters: &impl Serialize) -> (Progress, String) {
+        let operation_id = self.ask(kind, id, "transfer", parameters).await;
         eventually(SOON, "the transfer's end", async || {
             let events = self.events().await;
             let end = events.iter().find(|event| event.target_id == operation_id.to_string()).ok_or("no event")?;
@@ -87,6 +93,39 @@ async fn a_pod_that_is_given_away_keeps_nothing_of_the_secrets_that_it_had() {
     assert!(why.contains("stop it before"), "{why}");
     let kept = bucket.get(&id).await.unwrap().unwrap().record;
     assert_eq!((kept.owner.as_str(), kept.secrets), ("ann", secrets("anns-marker")));
+}
+
+#[tokio::test]
+async fn a_start_brings_the_owners_newest_secrets_and_nobody_elses() {
+    let stage = Stage::with_copies(1).await;
+    let bucket = stage.bus.bucket::<PodRecord>(&PODS).await.unwrap();
+    let pod_id = PodId::new();
+    let id = pod_id.to_string();
+    let record = PodRecord {
+        pod_id,
+        owner: "bob".into(),
+        desired: Desired::Stopped,
+        phase: PodPhase::Stopped,
+        host_id: None,
+        operation: None,
+        queue: Vec::new(),
+        secrets: secrets("bobs-first"),
+        ..golden("pod_record")
+    };
+    bucket.create(&id, &record).await.unwrap();
+    // The first was asked for while the pod was still ann's.
+    for (owner, sealed, then) in [("ann", "anns", "bobs-first"), ("bob", "bobs-second", "bobs-second")] {
+        let start = StartPod { secrets: secrets(sealed).map(|secrets| OwnersSecrets { owner: owner.into(), secrets }) };
+        let operation_id = stage.ask("pod", &id, "restart", &start).await;
+        let record = eventually(SOON, "the request to be taken in", async || {
+            let record = bucket.get(&id).await.unwrap().unwrap().record;
+            let text = serde_json::to_string(&record).unwrap();
+            if text.contains(&operation_id.to_string()) { Ok(record) } else { Err(text) }
+        })
+        .await;
+        assert_eq!(record.secrets, secrets(then));
+        assert!(record.queue.iter().all(|request| request.parameters.get("secrets").is_none()), "{record:?}");
+    }
 }
 
 #[tokio::test]

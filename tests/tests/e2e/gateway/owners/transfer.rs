@@ -37,7 +37,11 @@ async fn crew(stage: &Stage) -> (Somebody, Somebody, Somebody, String) {
 }
 
 async fn requested(stage: &Stage, kind: &str, id: &str) -> Option<Request> {
-    let subject = Subject::Request { kind: kind.into(), id: id.into(), verb: "transfer".into() };
+    asked_for(stage, kind, id, "transfer").await
+}
+
+async fn asked_for(stage: &Stage, kind: &str, id: &str, verb: &str) -> Option<Request> {
+    let subject = Subject::Request { kind: kind.into(), id: id.into(), verb: verb.into() };
     stage.bus.last(StreamName::Requests, &subject).await.unwrap().map(|stored| stored.decode().unwrap())
 }
 
@@ -245,4 +249,17 @@ async fn a_pod_is_given_away_with_its_new_owners_secrets_or_not_at_all() {
     let opened = key.open(&[POD_SECRETS, &rests.to_string()], sealed).unwrap();
     let values: Value = serde_json::from_slice(&opened).unwrap();
     assert_eq!(values, json!({ "TOKEN": "teams-marker of the shop" }), "the new owner's, of the pod's project");
+
+    // A start takes the newest along, and says what is there no more.
+    put(&ann.user_id, "anns-newest", None).await;
+    let restart = async || stage.as_who(&ann.token, Method::POST, &format!("/pods/{runs}/restart"), None).await;
+    assert_eq!(restart().await.status, 202);
+    let asked = asked_for(&stage, "pod", &runs.to_string(), "restart").await.unwrap();
+    assert_eq!(asked.parameters["secrets"]["owner"], json!(ann.user_id));
+    let sealed = asked.parameters["secrets"]["sealed"].as_str().unwrap();
+    let opened = key.open(&[POD_SECRETS, &runs.to_string()], sealed).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&opened).unwrap(), json!({ "TOKEN": "anns-newest" }));
+    let removed = stage.as_who(&ann.token, Method::DELETE, "/secrets/TOKEN", None).await;
+    assert_eq!(removed.status, 204, "{removed:?}");
+    assert_eq!(code(&restart().await), (409, "secrets_missing"));
 }
